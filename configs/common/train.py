@@ -1,0 +1,25 @@
+"""Every switch of a run, with its meaning. Derived configs set what differs."""
+
+train = dict(
+    # where the log, metrics.json, config.yaml, checkpoints and evaluation go
+    output_dir="runs/unnamed",
+    # weights to start from: a file or a detectron2:// address; "" starts from random ones
+    init_checkpoint="",
+    # allow_partial: go on when a checkpoint leaves the bottom-up incomplete, or has other tensors
+    checkpoint=dict(allow_partial=False),
+    max_iter=1000,
+    # of weights, data order and augmentation; -1 takes a new one each time
+    seed=0,
+    # None takes the GPU if there is one, else the CPU
+    device=None,
+    # mixed precision, on GPUs
+    amp=dict(enabled=False),
+    # of torch's DistributedDataParallel, where there is more than one process
+    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    # a checkpoint every `period` iterations, the newest `max_to_keep` kept
+    checkpointer=dict(period=500, max_to_keep=3),
+    # iterations between evaluations; 0 evaluates at the end alone
+    eval_period=0,
+    # iterations between lines of the log
+    log_period=20,
+)

@@ -1,0 +1,30 @@
+"""INSPIRE on Detectron2: a feature pyramid that enriches, aligns and feeds back its scales.
+
+The import checks that Detectron2 is there, without importing it, so that what is missing is said
+in one sentence rather than by a traceback from some module further down.
+"""
+
+import importlib.util
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"
+
+
+def _require_detectron2() -> None:
+    """Raise ImportError unless the ``detectron2`` package, not just a folder, can be imported."""
+    try:
+        spec = importlib.util.find_spec("detectron2")
+    except ValueError:  # a module put in sys.modules by hand, without a spec
+        return
+    # A folder of that name without an __init__.py on the path is a namespace package, origin None.
+    if spec is None or spec.origin is None:
+        raise ImportError(
+            "inspire_d2 needs Detectron2, which PyPI does not carry under its own name: run "
+            "`make setup` in a checkout of inspire_d2, or install Detectron2 as described at "
+            "https://detectron2.readthedocs.io/en/latest/tutorials/install.html",
+            name="detectron2",
+        )
+
+
+_require_detectron2()

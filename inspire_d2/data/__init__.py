@@ -1,0 +1,10 @@
+"""Data sets; importing this package registers the polyp sets with Detectron2 by name."""
+
+from inspire_d2.data.polyp import (
+    POLYP_SETS,
+    check_polyp_dataset,
+    polyp_dataset,
+    register_polyps,
+)
+
+__all__ = ["POLYP_SETS", "check_polyp_dataset", "polyp_dataset", "register_polyps"]

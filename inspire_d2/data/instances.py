@@ -1,0 +1,154 @@
+"""From an image and its mask to COCO instances: the connected components of the mask."""
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_util
+from PIL import Image, ImageOps
+
+__all__ = ["CONNECTIVITY", "THRESHOLD", "Reading", "mask_to_instances", "read_pair"]
+
+THRESHOLD = 127  # a pixel above it is polyp
+CONNECTIVITY = 8  # pixels that touch at a corner belong to one polyp
+NEAR_BLACK, NEAR_WHITE = 7, 248  # JPEG noise stays below and above
+MAX_GREY = 0.05  # share of mid-grey pixels, away from the outline, that a mask may hold
+MAX_DIRT = 0.001  # share of dark grey pixels that a mask without any white may hold
+OUTLINE = 3  # pixels on each side of an outline that smoothing or JPEG turn grey
+EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from an image and its mask.
+
+    ``digest`` is the sha256 of both files' sha256; ``instances`` are COCO annotations without ids;
+    ``specks`` counts the components that were too small; ``problem`` is (kind, detail) when the
+    pair cannot be used.
+    """
+
+    width: int = 0
+    height: int = 0
+    digest: str = ""
+    instances: list[dict[str, Any]] = field(default_factory=list)
+    specks: int = 0
+    problem: tuple[str, str] | None = None
+
+
+def read_pair(image_file: Path, mask_file: Path, min_area: int) -> Reading:
+    """Read one pair of files completely; what is wrong is returned, not raised."""
+    try:
+        image, image_hash = _open(image_file)
+        width, height = _upright_size(image)
+    except Exception as error:  # whatever a broken file makes the decoder raise
+        return Reading(problem=("unreadable images", _reason(image_file, error)))
+    try:
+        mask, mask_hash = _open(mask_file)
+        mask_format = mask.format
+        mask = ImageOps.exif_transpose(mask)
+        levels = _mask_levels(mask)
+    except Exception as error:
+        return Reading(problem=("unreadable masks", _reason(mask_file, error)))
+    if mask.size != (width, height):
+        sizes = f"{width}x{height} and {mask.size[0]}x{mask.size[1]}"
+        return Reading(problem=("images and masks of different size", f"{image_file} ({sizes})"))
+    complaint = _why_not_a_mask(levels, lossy=mask_format in ("JPEG", "MPO", "WEBP"))
+    if complaint:
+        return Reading(problem=("masks that are not black and white", f"{mask_file} ({complaint})"))
+    instances, specks = mask_to_instances(levels > THRESHOLD, min_area)
+    digest = hashlib.sha256(image_hash + mask_hash).hexdigest()
+    return Reading(width, height, digest, instances, specks)
+
+
+def mask_to_instances(mask: np.ndarray, min_area: int) -> tuple[list[dict[str, Any]], int]:
+    """Split a boolean mask (H, W) into its 8-connected components.
+
+    Returns COCO annotations without ids (bbox as x, y, width, height and area in pixels, mask as
+    compressed RLE with str counts), from top to bottom, and the number of components of less than
+    ``min_area`` pixels, which are left out.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=CONNECTIVITY
+    )
+    instances, specks = [], 0
+    for label in range(1, count):
+        x, y, width, height, area = (int(value) for value in stats[label])
+        if area < min_area:
+            specks += 1
+            continue
+        rle = mask_util.encode(np.asfortranarray(labels == label, dtype=np.uint8))
+        instances.append(
+            {
+                "category_id": 1,
+                "bbox": [x, y, width, height],
+                "area": area,
+                "iscrowd": 0,
+                "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
+            }
+        )
+    instances.sort(key=lambda i: (i["bbox"][1], i["bbox"][0], i["segmentation"]["counts"]))
+    return instances, specks
+
+
+def _open(path: Path) -> tuple[Image.Image, bytes]:
+    """Decode a file completely; return it with the sha256 of its bytes."""
+    data = path.read_bytes()
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image, hashlib.sha256(data).digest()
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height after the EXIF orientation, which Detectron2 applies too."""
+    turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return image.size[::-1] if turned else image.size
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path} ({error.strerror})"
+    if "cannot identify" in str(error):
+        return f"{path} (not an image)"
+    return f"{path} ({error or type(error).__name__})"
+
+
+def _mask_levels(mask: Image.Image) -> np.ndarray:
+    """Return the mask's grey levels (H, W) in uint8, whatever it is stored as."""
+    if mask.mode == "P":
+        indices = np.asarray(mask)
+        levels = np.asarray(mask.convert("RGB").convert("L"))
+        used = np.unique(indices)
+        if len(used) == 2 and used[0] == 0 and levels[indices == 0][0] <= THRESHOLD:
+            return np.where(indices > 0, 255, 0).astype(np.uint8)  # background and one colour
+        return levels
+    if mask.mode.startswith("I"):  # 16 bits and more
+        wide = np.asarray(mask).astype(np.int64)
+        return (wide // 257 if wide.max() > 255 else wide).clip(0, 255).astype(np.uint8)
+    return np.asarray(mask.convert("L"))
+
+
+def _why_not_a_mask(levels: np.ndarray, lossy: bool) -> str | None:
+    """Return what speaks against a mask of levels (H, W), None if nothing does.
+
+    A mask is no mask when it is neither black nor has a white pixel, or holds too much grey.
+
+    Mid-grey are the levels 8..247. Up to 5 % of them are taken for smoothed edges anywhere; more
+    only within 3 pixels of the outline, and never half of the picture.
+    """
+    highest = int(levels.max())
+    indices = not lossy and 0 < highest <= NEAR_BLACK
+    if indices or (highest <= THRESHOLD and (levels > NEAR_BLACK).mean() > MAX_DIRT):
+        return f"its highest level is {highest}, save it as 0 and 255"
+    grey = (levels > NEAR_BLACK) & (levels < NEAR_WHITE)
+    if grey.mean() <= MAX_GREY:
+        return None
+    kernel = np.ones((2 * OUTLINE + 1,) * 2, np.uint8)
+    white = (levels > THRESHOLD).astype(np.uint8)
+    outline = cv2.dilate(white, kernel) != cv2.erode(white, kernel)
+    if grey.mean() > 0.5 or (grey & ~outline).mean() > MAX_GREY:
+        return f"{100 * grey.mean():.0f} % of its pixels are grey"
+    return None

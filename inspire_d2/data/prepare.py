@@ -1,0 +1,202 @@
+"""From folders of images and masks to COCO jsons."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from inspire_d2.data.coco_json import check_writable, write_jsons
+from inspire_d2.data.instances import CONNECTIVITY, THRESHOLD, Reading, read_pair
+from inspire_d2.data.layouts import Pair, find_pairs
+from inspire_d2.data.problems import Problems
+from inspire_d2.data.splits import (
+    GROUP_COLUMNS,
+    ColumnSplit,
+    ListSplit,
+    OwnSplit,
+    RatioSplit,
+    Split,
+    leak_warnings,
+    read_index,
+)
+from inspire_d2.errors import InputError
+
+__all__ = ["LICENCES", "prepare_polyps"]
+
+LICENCES = {
+    "kvasir": ("research and educational use, see source", "https://datasets.simula.no/kvasir-seg"),
+    "cvc-clinicdb": ("see source", "https://polyp.grand-challenge.org/CVCClinicDB"),
+    "polypgen": ("CC BY 4.0", "https://doi.org/10.7303/syn26376615"),
+    "pranet": ("those of its sources", "https://github.com/DengPing-Fan/PraNet"),
+    "folders": ("unknown", ""),
+}
+
+
+def prepare_polyps(
+    layout: str,
+    root: Path,
+    split: Split,
+    output: Path,
+    *,
+    images: Path | None = None,
+    masks: Path | None = None,
+    index: Path | None = None,
+    min_area: int = 30,
+    jobs: int = 1,
+) -> dict[str, dict[str, int]]:
+    """Convert a data set and write ``output``/PART.json for each part of ``split``.
+
+    ``index`` is a csv file with the columns name and, for instance, centre; by default index.csv
+    in ``root``, where there is one. Components of less than ``min_area`` pixels are dropped;
+    ``jobs`` processes read the files, the result does not depend on their number.
+    Returns the counts of each part (images, positives, negatives, polyps, specks). Raises
+    InputError, having written nothing, with all that is wrong with the files, the split, or the
+    output folder. Warnings and a progress bar go to stderr.
+    """
+    if min_area < 1 or jobs < 1:
+        raise InputError(f"--min-area {min_area} and --jobs {jobs} must be at least 1")
+    check_writable(output)
+    problems = Problems(root)
+    pairs = find_pairs(layout, root, problems, images, masks)
+    if len({pair.part == "train" for pair in pairs}) > 1 and not isinstance(split, OwnSplit):
+        raise InputError(
+            f"{root} holds training and test sets: take --own-split, or give one of them as --root"
+        )
+    pairs = _with_index(pairs, root, index, needed=isinstance(split, ColumnSplit))
+    parts = split.divide(pairs, problems)
+    readings = _read_all(pairs, min_area, jobs)
+    for pair in pairs:
+        if readings[pair.name].problem:
+            problems.add(*readings[pair.name].problem)
+    problems.raise_if_any()
+
+    if isinstance(split, RatioSplit | ListSplit | ColumnSplit):
+        left_out = len(pairs) - sum(len(part) for part in parts.values())
+        warnings = leak_warnings(parts)
+        if left_out:
+            warnings.append(f"{left_out} images are in neither list and left out")
+        for sentence in warnings:
+            print(f"warning: {sentence}", file=sys.stderr)
+    about = {
+        "description": f"Polyps as instances, from {layout}",
+        "layout": layout,
+        "image_root": _image_root(root, output),
+        "split": split.describe(),
+        "min_area": min_area,
+        "threshold": THRESHOLD,
+        "connectivity": CONNECTIVITY,
+    }
+    contents = _to_coco(pairs, parts, readings, about)
+    write_jsons(output, {f"{name}.json": content for name, content in contents.items()})
+    return {name: content["info"]["counts"] for name, content in contents.items()}
+
+
+def _with_index(pairs: list[Pair], root: Path, index: Path | None, needed: bool) -> list[Pair]:
+    file = index or root / "index.csv"
+    if index is None and not file.is_file():
+        return pairs
+    try:
+        return read_index(pairs, file)
+    except InputError as error:
+        if index is not None or needed:
+            raise
+        print(f"warning: {error}; it is not used", file=sys.stderr)
+        return pairs
+
+
+def _read_all(pairs: Sequence[Pair], min_area: int, jobs: int) -> dict[str, Reading]:
+    """Read all pairs in ``jobs`` processes; return the readings by name."""
+    read = partial(_read, min_area=min_area)
+    every = 0.5 if sys.stderr.isatty() else 10.0
+    bar = partial(tqdm, total=len(pairs), unit="image", desc="reading", mininterval=every)
+    if jobs == 1:
+        return dict(bar(map(read, pairs)))
+    method = "fork" if sys.platform == "linux" else "spawn"  # forking spares a second import
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), _start_worker)
+    try:
+        return dict(bar(pool.map(read, pairs, chunksize=8)))
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a worker process died, perhaps for lack of memory; nothing was written, try --jobs 1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(pair: Pair, min_area: int) -> tuple[str, Reading]:
+    return pair.name, read_pair(pair.image, pair.mask, min_area)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process answers Ctrl-C
+    cv2.setNumThreads(1)
+
+
+def _image_root(root: Path, output: Path) -> str:
+    """Return the images' root relative to the json's folder, or absolute if they share only "/"."""
+    root, output = Path(os.path.realpath(root)), Path(os.path.realpath(output))
+    common = Path(os.path.commonpath([root, output]))
+    return (
+        str(root)
+        if common == Path(common.anchor)
+        else Path(os.path.relpath(root, output)).as_posix()
+    )
+
+
+def _to_coco(
+    pairs: Sequence[Pair],
+    parts: dict[str, list[Pair]],
+    readings: dict[str, Reading],
+    about: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Build the content of each json; ids count through the whole set, whatever the split."""
+    image_id = {pair.name: i for i, pair in enumerate(pairs, 1)}
+    first_id, annotations_so_far = {}, 1
+    for pair in pairs:
+        first_id[pair.name] = annotations_so_far
+        annotations_so_far += len(readings[pair.name].instances)
+    licence, url = LICENCES[about["layout"]]
+    contents = {}
+    for part, members in parts.items():
+        images, annotations, digest, specks = [], [], hashlib.sha256(), 0
+        for pair in members:
+            reading = readings[pair.name]
+            image = {
+                "id": image_id[pair.name],
+                "file_name": pair.file_name,
+                "width": reading.width,
+                "height": reading.height,
+                "license": 1,
+            }
+            known = {c: pair.attributes[c] for c in GROUP_COLUMNS if pair.attributes.get(c)}
+            images.append({**image, **known})
+            for number, instance in enumerate(reading.instances, first_id[pair.name]):
+                annotations.append({"id": number, "image_id": image["id"], **instance})
+            digest.update(f"{pair.name}\0{reading.digest}\n".encode())
+            specks += reading.specks
+        positives = len({annotation["image_id"] for annotation in annotations})
+        counts = {
+            "images": len(images),
+            "positives": positives,
+            "negatives": len(images) - positives,
+            "polyps": len(annotations),
+            "dropped_specks": specks,
+        }
+        contents[part] = {
+            "info": {**about, "counts": counts, "digest": f"sha256:{digest.hexdigest()}"},
+            "licenses": [{"id": 1, "name": licence, "url": url}],
+            "categories": [{"id": 1, "name": "polyp", "supercategory": "polyp"}],
+            "images": images,
+            "annotations": annotations,
+        }
+    return contents

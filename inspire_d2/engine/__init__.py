@@ -1,0 +1,1 @@
+"""Training and scoring: config, checkpoint, trainer, hooks, launch."""

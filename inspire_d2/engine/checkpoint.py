@@ -1,0 +1,147 @@
+"""Loading checkpoints: what was found is told in one table, what is missing stops the run."""
+
+import logging
+import os
+import re
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from fvcore.common.checkpoint import _IncompatibleKeys
+from tabulate import tabulate
+from torch import nn
+
+from ..errors import InputError, first_few
+
+__all__ = ["ReportingCheckpointer"]
+
+# A model's components in the table's order; a parameter belongs to the first that matches.
+COMPONENTS = (
+    ("bottom-up", r"^(backbone\.)?bottom_up\."),
+    ("separate feedback", r"^(backbone\.)?feedback_"),
+    ("lateral and output convolutions", r"^(backbone\.)?fpn_"),
+    ("new in INSPIRE", r"^(backbone\.)?(ise|align|fusion|ssba)\d+\."),
+    ("rest of the backbone", r"^backbone\."),
+    ("proposal generator", r"^proposal_generator\."),
+    ("RoI heads", r"^roi_heads\."),
+    ("other", r""),
+)
+BOTTOM_UP = COMPONENTS[0][0]
+# What an ImageNet checkpoint holds beyond a detector's need: its classifier, and deeper stages.
+CLASSIFIER = re.compile(r"^(fc|fc1000|linear|pred)[._]")
+STAGE = re.compile(r"^(?:backbone\.bottom_up\.)?(res\d|s\d)\.")
+
+
+class ReportingCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, which also reports and judges what a file gave the model.
+
+    Raises InputError from :meth:`load` if the file cannot be read, or unless ``allow_partial``:
+    if the bottom-up is not fully loaded, a key of the file fits nowhere, or, with ``complete``
+    (evaluation, resume), anything at all is missing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        allow_partial: bool = False,
+        complete: bool = False,
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, **checkpointables)
+        self._allow_partial = allow_partial
+        self._complete = complete
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a file's weights, and trainer state if asked for; see Detectron2's ``load``."""
+        self._path = path
+        return super().load(path, *args, **kwargs)
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Resume from the run's last checkpoint, complete, or start from ``path``."""
+        if resume and self.has_checkpoint():
+            self._complete, self._allow_partial = True, False
+        return super().resume_or_load(path, resume=resume)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the newest checkpoint in one step, so that a kill leaves the old name or the new."""
+        path = os.path.join(self.save_dir, "last_checkpoint")
+        with open(path + ".tmp", "w") as file:
+            file.write(last_filename_basename)
+        os.replace(path + ".tmp", path)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            return super()._load_file(filename)
+        except Exception as error:
+            # Pickle, zip and torch each fail in their own way on a file that is none of theirs.
+            raise InputError(
+                f"checkpoint {self._path} cannot be read ({type(error).__name__}): it is damaged, "
+                "still being written, or not a checkpoint."
+            ) from error
+
+    def _load_model(self, checkpoint: Any) -> _IncompatibleKeys:
+        incompatible = super()._load_model(checkpoint)
+        self._judge(incompatible)
+        return incompatible
+
+    def _log_incompatible_keys(self, incompatible: _IncompatibleKeys) -> None:
+        """Say nothing: the table has told it."""
+
+    def _judge(self, incompatible: _IncompatibleKeys) -> None:
+        """Log the table; raise InputError where the rules of this class are broken."""
+        wrong_shape = {key for key, *_ in incompatible.incorrect_shapes}
+        # fvcore counts a tensor of another shape as missing, too.
+        missing = set(incompatible.missing_keys) - wrong_shape
+        keys = [k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")]
+        left_over = [k for k in incompatible.unexpected_keys if _is_left_over(k, keys)]
+        unexpected = [k for k in incompatible.unexpected_keys if k not in set(left_over)]
+        rows, not_loaded = [], {}
+        for name, group in _by_component(keys).items():
+            absent = [key for key in group if key in missing]
+            misshapen = [key for key in group if key in wrong_shape]
+            not_loaded[name] = absent + misshapen
+            loaded = len(group) - len(not_loaded[name])
+            rows.append((name, f"{loaded} of {len(group)}", len(misshapen) or ""))
+        table = tabulate(rows, ("component", "loaded", "other shape"), tablefmt="simple")
+        logging.getLogger(__name__).info(
+            "Tensors loaded from %s:\n%s\nIn the file but not in this model: %d classifier or "
+            "later-stage tensors, %d that fit nowhere.",
+            self._path,
+            table,
+            len(left_over),
+            len(unexpected),
+        )
+        if self._allow_partial:
+            return
+        if unexpected:
+            self._refuse(f"{len(unexpected)} of its tensors fit nowhere in the model", unexpected)
+        if not_loaded.get(BOTTOM_UP):
+            lacking = not_loaded[BOTTOM_UP]
+            self._refuse(f"it leaves {len(lacking)} tensors of the bottom-up unset", lacking)
+        everything = [key for group in not_loaded.values() for key in group]
+        if self._complete and everything:
+            self._refuse(f"it leaves {len(everything)} tensors of the model unset", everything)
+
+    def _refuse(self, what: str, keys: list[str]) -> None:
+        raise InputError(
+            f"checkpoint {self._path} does not fit this config: {what} ({first_few(keys, 3)}); "
+            "set train.checkpoint.allow_partial=True to go on with the rest."
+        )
+
+
+def _is_left_over(key: str, model_keys: list[str]) -> bool:
+    """Whether a checkpoint's key is of a classifier, or of a stage that the model does not have."""
+    stage = STAGE.match(key)
+    if stage is None:
+        return CLASSIFIER.match(key) is not None
+    return not any(f"bottom_up.{stage[1]}." in model_key for model_key in model_keys)
+
+
+def _by_component(keys: list[str]) -> dict[str, list[str]]:
+    """Sort parameter names into COMPONENTS, leaving out components with none."""
+    groups: dict[str, list[str]] = {name: [] for name, _ in COMPONENTS}
+    for key in keys:
+        name = next(n for n, pattern in COMPONENTS if re.match(pattern, key))
+        groups[name].append(key)
+    return {name: group for name, group in groups.items() if group}

@@ -1,0 +1,150 @@
+"""Loading a LazyConfig and its overrides, with every mistake told before anything is built."""
+
+import difflib
+import inspect
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import LazyConfig
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..errors import InputError
+
+__all__ = ["SECTIONS", "load_config"]
+
+# The names that every config defines; train_net.py needs all of them.
+SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Load a config file (.py, or a run's config.yaml) and apply ``key=value`` overrides.
+
+    Raises:
+        InputError: the file is missing or does not load; a section is missing; an override is
+            malformed, names a key that does not exist, or has another type than the key's value.
+    """
+    if not path:
+        raise InputError("--config-file is missing: name a config, such as one under configs/.")
+    if not os.path.isfile(path):
+        raise InputError(f"config file {path} does not exist.")
+    if os.path.splitext(path)[1] not in (".py", ".yaml", ".yml"):
+        raise InputError(f"config file {path} is neither a .py nor a .yaml file.")
+    try:
+        cfg = LazyConfig.load(path)
+    except Exception as error:
+        # A config is a program: anything can go wrong in it.
+        raise InputError(
+            f"config file {path} does not load: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(cfg, DictConfig):
+        raise InputError(f"config file {path} does not hold a mapping of {', '.join(SECTIONS)}.")
+    missing = [name for name in SECTIONS if name not in cfg]
+    if missing:
+        raise InputError(f"config file {path} does not define {', '.join(missing)}.")
+    for override in overrides:
+        _apply_override(cfg, override)
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"config file {path} does not resolve: {error}") from error
+    return cfg
+
+
+def _apply_override(cfg: DictConfig, override: str) -> None:
+    """Check one ``key=value`` against the config, then set it."""
+    if override.startswith("-"):
+        raise InputError(
+            f"{override} stands among the overrides: put flags before the first key=value."
+        )
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"override {override!r} is not of the form key=value.")
+    found, present = _find(cfg, key)
+    value = _parse(override, text)
+    if found:
+        value = _match_type(key, value, text, present)
+    OmegaConf.update(cfg, key, value, merge=isinstance(value, dict), force_add=True)
+
+
+def _find(cfg: DictConfig, key: str) -> tuple[bool, Any]:
+    """Look a dotted key up: (True, its value), or (False, None) for an argument not yet given.
+
+    Raises:
+        InputError: the config has no such key, nor does the callable there take it.
+    """
+    node: Any = cfg
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        where = ".".join(parts[:depth]) or "the config"
+        if isinstance(node, ListConfig):
+            if not part.isdigit() or int(part) >= len(node):
+                raise InputError(
+                    f"override {key}: {where} is a list of {len(node)}, without an item {part}."
+                )
+            node = node[int(part)]
+        elif isinstance(node, DictConfig):
+            if part not in node:
+                arguments = _arguments_of(node)
+                if depth == len(parts) - 1 and part in arguments:
+                    return False, None
+                _refuse_key(key, part, where, [*map(str, node), *arguments])
+            node = node[part]
+        else:
+            raise InputError(f"override {key}: {where} is {node!r}, which has no keys.")
+    return True, node
+
+
+def _arguments_of(node: DictConfig) -> list[str]:
+    """Name the arguments of the callable that a node would be instantiated with."""
+    target = node.get("_target_")
+    target = locate(target) if isinstance(target, str) else target
+    if target is None:
+        return []
+    # Detectron2's `configurable` hides a constructor's signature behind the wrapped one.
+    target = inspect.unwrap(target.__init__) if inspect.isclass(target) else inspect.unwrap(target)
+    return [name for name in inspect.signature(target).parameters if name not in ("self", "args")]
+
+
+def _refuse_key(key: str, part: str, where: str, names: list[str]) -> None:
+    names = sorted({name for name in names if name not in ("_target_", "kwargs")})
+    close = difflib.get_close_matches(part, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(names)}."
+    raise InputError(f"override {key}: {where} has no key {part}; {hint}")
+
+
+def _parse(override: str, text: str) -> Any:
+    """Read a value in Hydra's grammar; what it does not cover is the text itself."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(override).value()
+    except HydraException:
+        return text
+
+
+def _match_type(key: str, value: Any, text: str, present: Any) -> Any:
+    """Return the value in the type of the one it replaces, or refuse it."""
+    if present is None or value is None or callable(present):
+        return value
+    if isinstance(present, str):
+        return value if isinstance(value, str) else text
+    wanted: dict[type, tuple[type, ...]] = {
+        bool: (bool,),
+        int: (int,),
+        float: (float, int),
+        ListConfig: (list,),
+        tuple: (list,),
+        DictConfig: (dict,),
+    }
+    allowed = wanted.get(type(present))
+    if allowed is None:
+        return value
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        names = {ListConfig: "list", tuple: "list", DictConfig: "mapping"}
+        name = names.get(type(present), type(present).__name__)
+        raise InputError(f"override {key}={text}: expected a value of type {name}.")
+    return value

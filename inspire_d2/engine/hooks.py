@@ -1,0 +1,67 @@
+"""What a person watching a run sees: rate, time left, memory and losses."""
+
+import datetime
+import logging
+import resource
+import sys
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils.events import EventWriter, get_event_storage
+
+__all__ = ["MemoryMonitor", "ProgressWriter", "peak_memory_gb"]
+
+
+def peak_memory_gb() -> float:
+    """Return this process's peak memory in GB: the GPU's if one is used, else the resident set."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+class MemoryMonitor(HookBase):
+    """Record peak memory as ``memory_gb``, so that it reaches every writer."""
+
+    def after_step(self) -> None:
+        """Put the peak so far."""
+        self.trainer.storage.put_scalar("memory_gb", peak_memory_gb(), smoothing_hint=False)
+
+
+class ProgressWriter(EventWriter):
+    """Log one line: iteration, losses, seconds an iteration, images a second, time left, memory.
+
+    Losses and times are medians over the last ``window`` iterations.
+    """
+
+    def __init__(self, max_iter: int, images_per_iteration: int, window: int = 20) -> None:
+        self._max_iter = max_iter
+        self._images = images_per_iteration
+        self._window = window
+        self._logger = logging.getLogger("detectron2")
+
+    def write(self) -> None:
+        """Log the line of the storage's present iteration."""
+        storage = get_event_storage()
+        done = storage.iter + 1
+        if done > self._max_iter:
+            # Called once more after training.
+            return
+        histories = storage.histories()
+        parts = [f"iteration {done} of {self._max_iter}"]
+        losses = {k: h.median(self._window) for k, h in histories.items() if "loss" in k}
+        total = losses.pop("total_loss", None)
+        if total is not None:
+            each = ", ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in losses.items())
+            parts.append(f"loss {total:.3f}" + (f" ({each})" if each else ""))
+        if "time" in histories:
+            seconds = histories["time"].median(self._window)
+            left = datetime.timedelta(seconds=int(seconds * (self._max_iter - done)))
+            parts.append(f"{seconds:.2f} s/iteration, {self._images / seconds:.1f} images/s")
+            parts.append(f"{left} left")
+        if "memory_gb" in histories:
+            parts.append(f"memory {histories['memory_gb'].latest():.1f} GB")
+        if "lr" in histories:
+            parts.append(f"lr {histories['lr'].latest():.2g}")
+        self._logger.info("  ".join(parts))

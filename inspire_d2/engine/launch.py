@@ -1,0 +1,120 @@
+"""Starting a run: checks before any process is made, then Detectron2's ``launch``."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from detectron2.engine import default_argument_parser, launch
+from detectron2.utils import comm
+from omegaconf import DictConfig
+from torch.multiprocessing import ProcessExitedException
+
+from ..errors import InputError
+
+__all__ = ["argument_parser", "check_processes", "launch_main", "resolve_device"]
+
+INTERRUPTED = 130
+
+
+def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
+    """Return Detectron2's parser; on one machine the processes meet at a port that is free."""
+    parser = default_argument_parser(epilog)
+    parser.set_defaults(dist_url="auto")
+    for action in parser._actions:
+        if action.dest == "num_gpus":
+            action.help = "processes per machine: one per GPU, or CPU processes without a GPU"
+    return parser
+
+
+def resolve_device(name: str | None) -> str:
+    """Return the device to run on: ``name``, or the GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: ``name`` is no device, or a GPU where there is none.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise InputError(f"train.device={name}: not a device; use cpu or cuda.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"train.device={name}: this machine has no GPU that PyTorch can use.")
+    return str(device)
+
+
+def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
+    """Raise InputError where the processes asked for cannot be started or fed."""
+    if args.num_gpus < 1 or args.num_machines < 1:
+        raise InputError("--num-gpus and --num-machines must be 1 or more.")
+    if not 0 <= args.machine_rank < args.num_machines:
+        raise InputError(
+            f"--machine-rank {args.machine_rank} is not within 0..{args.num_machines - 1}."
+        )
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise InputError(
+            "--num-machines above 1 needs --dist-url tcp://HOST:PORT, the same on every machine."
+        )
+    gpus = torch.cuda.device_count()
+    if torch.cuda.is_available() and args.num_gpus > gpus:
+        raise InputError(f"--num-gpus {args.num_gpus}: this machine has {gpus}.")
+    world_size = args.num_gpus * args.num_machines
+    batch = cfg.dataloader.train.total_batch_size
+    if batch % world_size:
+        raise InputError(
+            f"dataloader.train.total_batch_size={batch} is not a multiple of the {world_size} "
+            "processes asked for."
+        )
+    if cfg.train.amp.enabled and not torch.cuda.is_available():
+        raise InputError("train.amp.enabled=True needs a GPU; on the CPU leave it False.")
+
+
+def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfig) -> None:
+    """Run ``main(args, cfg)`` in every process; end with its exit code where it fails.
+
+    A wrong input ends with one sentence and code 2, Ctrl-C with code 130.
+    """
+    try:
+        launch(
+            _guarded,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, args, cfg),
+        )
+    except ProcessExitedException as error:
+        if error.exit_code not in (2, INTERRUPTED):
+            print(f"error: a process ended: {error}", file=sys.stderr)
+        sys.exit(error.exit_code if error.exit_code > 0 else 1)
+    except KeyboardInterrupt:
+        # The children have said it.
+        sys.exit(INTERRUPTED)
+
+
+def _guarded(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfig) -> None:
+    """Run main, turning wrong input and Ctrl-C into one line and an exit code."""
+    world_size = comm.get_world_size()
+    if world_size > 1 and not torch.cuda.is_available():
+        # Else every process takes every core.
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // comm.get_local_size()))
+    try:
+        main(args, cfg)
+    except InputError as error:
+        logging.getLogger(__name__).debug("wrong input", exc_info=True)
+        if comm.is_main_process():
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        else:
+            # The launcher ends all processes with the first: let the main one speak.
+            time.sleep(5)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        if comm.is_main_process():
+            print(
+                f"interrupted: --resume goes on from the last checkpoint in {cfg.train.output_dir}",
+                file=sys.stderr,
+                flush=True,
+            )
+        sys.exit(INTERRUPTED)

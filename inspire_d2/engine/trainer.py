@@ -1,0 +1,143 @@
+"""Training and scoring a model from a LazyConfig with Detectron2's trainer and hooks."""
+
+import json
+import logging
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from detectron2.engine import AMPTrainer, SimpleTrainer, hooks
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from detectron2.utils.events import JSONWriter, TensorboardXWriter
+from omegaconf import DictConfig
+from torch import nn
+
+from .checkpoint import ReportingCheckpointer
+from .hooks import MemoryMonitor, ProgressWriter
+
+__all__ = ["evaluate", "run_evaluation", "run_training"]
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, Any]:
+    """Train a config's model, scoring it every ``train.eval_period`` iterations and at the end.
+
+    With ``resume``, go on at the iteration after the run's last checkpoint, if it has one.
+    Returns the last evaluation's results on the main process, {} elsewhere.
+    """
+    model = instantiate(cfg.model).to(cfg.train.device)
+    logger.info("%s", _describe(model))
+    optimizer = instantiate(_with_model(cfg.optimizer, model))
+    loader = instantiate(cfg.dataloader.train)
+    model = create_ddp_model(model, **_ddp_options(cfg))
+    if cfg.train.amp.enabled:
+        trainer = AMPTrainer(model, loader, optimizer)
+    else:
+        trainer = SimpleTrainer(model, loader, optimizer)
+    checkpointer = ReportingCheckpointer(
+        model,
+        cfg.train.output_dir,
+        allow_partial=cfg.train.checkpoint.allow_partial,
+        trainer=trainer,
+    )
+    results: OrderedDict[str, Any] = OrderedDict()
+
+    def score() -> Mapping[str, Any]:
+        results.clear()
+        results.update(evaluate(cfg, model))
+        return results
+
+    main_process = comm.is_main_process()
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            MemoryMonitor(),
+            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer)
+            if main_process
+            else None,
+            hooks.EvalHook(cfg.train.eval_period, score),
+            hooks.PeriodicWriter(_writers(cfg), period=cfg.train.log_period)
+            if main_process
+            else None,
+        ]
+    )
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    # A checkpoint holds the iteration that it finished.
+    start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    trainer.train(start, cfg.train.max_iter)
+    return results
+
+
+def run_evaluation(cfg: DictConfig, checkpoint: str) -> OrderedDict[str, Any]:
+    """Score a checkpoint, all of whose tensors must fit, on the config's test set."""
+    model = instantiate(cfg.model).to(cfg.train.device)
+    allow_partial = cfg.train.checkpoint.allow_partial
+    ReportingCheckpointer(model, allow_partial=allow_partial, complete=True).load(checkpoint)
+    return evaluate(cfg, create_ddp_model(model, **_ddp_options(cfg)))
+
+
+def evaluate(cfg: DictConfig, model: nn.Module) -> OrderedDict[str, Any]:
+    """Score a model on ``dataloader.test``; write ``evaluation.json`` beside its other results.
+
+    Returns {task: {metric: value}} on the main process, {} elsewhere.
+    """
+    loader = instantiate(cfg.dataloader.test)
+    evaluator = instantiate(cfg.dataloader.evaluator)
+    results = inference_on_dataset(model, loader, evaluator)
+    if not comm.is_main_process():
+        return OrderedDict()
+    print_csv_format(results)
+    path = os.path.join(cfg.train.output_dir, "evaluation.json")
+    with open(path + ".tmp", "w") as file:
+        json.dump(_without_nan(results), file, indent=2, allow_nan=False)
+    os.replace(path + ".tmp", path)
+    return results
+
+
+def _with_model(optimizer: DictConfig, model: nn.Module) -> DictConfig:
+    """Hand the model to the optimizer's parameter groups, as Detectron2's configs expect."""
+    optimizer.params.model = model
+    return optimizer
+
+
+def _ddp_options(cfg: DictConfig) -> dict[str, Any]:
+    """DistributedDataParallel's options; on the CPU it takes no device."""
+    options = dict(cfg.train.ddp)
+    if torch.device(cfg.train.device).type == "cpu":
+        options["device_ids"] = None
+    return options
+
+
+def _writers(cfg: DictConfig) -> list[Any]:
+    output_dir = cfg.train.output_dir
+    return [
+        ProgressWriter(cfg.train.max_iter, cfg.dataloader.train.total_batch_size),
+        JSONWriter(os.path.join(output_dir, "metrics.json")),
+        TensorboardXWriter(output_dir),
+    ]
+
+
+def _describe(model: nn.Module) -> str:
+    """Say how large a model is, in one line."""
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    backbone = type(getattr(model, "backbone", model)).__name__
+    return (
+        f"{type(model).__name__} with {backbone}: {total / 1e6:.1f} M parameters, "
+        f"{trained / 1e6:.1f} M of them trained"
+    )
+
+
+def _without_nan(value: Any) -> Any:
+    """Turn NaN, which JSON does not know (an AP over no objects), into None."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,30 @@
+"""Errors that tell a user what is wrong, where, and what to do."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+
+__all__ = ["InputError", "exit_on_input_error", "first_few"]
+
+
+class InputError(ValueError):
+    """Wrong input from outside the program (a file, a folder, an option, a config key).
+
+    Its message is one clear sentence; command-line tools print it and exit with code 2.
+    """
+
+
+@contextlib.contextmanager
+def exit_on_input_error() -> Iterator[None]:
+    """Print an :class:`InputError` as one line on stderr and exit with code 2."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def first_few(items: Sequence[object], limit: int = 10) -> str:
+    """Join the first ``limit`` items with commas, followed by the count of those left out."""
+    shown = ", ".join(str(item) for item in items[:limit])
+    return f"{shown} and {len(items) - limit} more" if len(items) > limit else shown

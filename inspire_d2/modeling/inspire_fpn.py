@@ -1,0 +1,198 @@
+"""InspireFPN: the INSPIRE pyramid with the interface of Detectron2's FPN."""
+
+import logging
+import math
+from collections.abc import Sequence
+
+import torch
+from detectron2.modeling import Backbone
+from detectron2.modeling.backbone.fpn import FPN
+from torch import nn
+
+from .isa import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
+from .ise import FeatureEnhancement
+from .ssba import BackAugmentation
+from .staged import copy_stages, stage_names_after, trainable_batch_norms
+
+__all__ = ["InspireFPN"]
+
+ALIGN = {"flow": FlowAlign, "deform": DeformAlign, "none": UpsampleAlign}
+FEEDBACK = ("shared", "separate")
+MIN_HIDDEN = 8
+
+
+class InspireFPN(FPN):
+    """A feature pyramid that enriches, aligns and feeds back; it begins as the FPN it extends.
+
+    Each step builds a pyramid top-down: R_j = lateral_j(C_j) + F_fe(C_j) (ISE), then
+    P_j = F_af(align(P_{j+1}, R_j), R_j) (ISA). Between two steps, SSBA feeds P_j back into C_j
+    and the bottom-up's later stages run again on the result. Output convolutions and the top
+    block run once, after the last step.
+
+    The lateral and output convolutions carry FPN's names, so that FPN checkpoints load; with
+    them, outputs equal that FPN's until training moves the new parameters.
+
+    Source: INSPIRE (doi 10.1016/j.cmpb.2025.108705).
+    """
+
+    def __init__(
+        self,
+        bottom_up: Backbone,
+        in_features: Sequence[str],
+        out_channels: int,
+        norm: str = "",
+        top_block: nn.Module | None = None,
+        fuse_type: str = "sum",
+        square_pad: int = 0,
+        *,
+        steps: int = 2,
+        ise: bool = True,
+        align: str = "flow",
+        feedback: str = "shared",
+    ) -> None:
+        """Build the pyramid on ``bottom_up``; the first seven arguments are FPN's own.
+
+        Args:
+            in_features: two or more features of strides that double, fine to coarse.
+            steps: pyramids built, each but the first on fed-back features; 1 leaves SSBA out.
+            ise: whether F_fe stands beside the lateral convolution.
+            align: how a coarse map is laid on the finer one: "flow", "deform" or "none".
+            feedback: whether later steps run the bottom-up's own stages ("shared") or a copy
+                of them that starts from the same weights ("separate").
+
+        Raises:
+            ValueError: an argument out of its range.
+            StagedBottomUpError: steps > 1 on a bottom-up that does not show its stages.
+        """
+        in_features = list(in_features)
+        if len(in_features) < 2:
+            raise ValueError(f"in_features must name two levels or more, got {in_features}.")
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps must be a whole number from 1 up, got {steps!r}.")
+        if align not in ALIGN:
+            raise ValueError(f"align must be one of {', '.join(ALIGN)}, got {align!r}.")
+        if feedback not in FEEDBACK:
+            raise ValueError(f"feedback must be one of {', '.join(FEEDBACK)}, got {feedback!r}.")
+        super().__init__(
+            bottom_up, in_features, out_channels, norm, top_block, fuse_type, square_pad
+        )
+        shapes = bottom_up.output_shape()
+        self._levels = [int(math.log2(shapes[name].stride)) for name in in_features]
+        self._steps, self._ise, self._feedback = steps, ise, feedback
+        hidden = max(out_channels // 4, MIN_HIDDEN)
+        for name, level in zip(in_features, self._levels, strict=True):
+            channels = shapes[name].channels
+            if ise:
+                self.add_module(f"ise{level}", FeatureEnhancement(channels, out_channels, hidden))
+            if steps > 1:
+                self.add_module(f"ssba{level}", BackAugmentation(out_channels, channels, hidden))
+            if level != self._levels[-1]:
+                aligner = ALIGN[align]
+                self.add_module(
+                    f"align{level}", aligner() if align == "none" else aligner(out_channels)
+                )
+                self.add_module(f"fusion{level}", AdaptiveFusion(out_channels))
+        if steps > 1:
+            self._prepare_feedback()
+
+    def _prepare_feedback(self) -> None:
+        """Find the stages that later steps run, and copy them if they are to be separate."""
+        needed = list(self.in_features)
+        top_feature = getattr(self.top_block, "in_feature", None)
+        if top_feature in self.bottom_up.output_shape():
+            # The top block may read a deeper feature than the pyramid does.
+            needed.append(top_feature)
+        self._feedback_names = stage_names_after(self.bottom_up, self.in_features[0], needed)
+        if self._feedback == "separate":
+            # Not a container: a dotted name such as "feedback.res3.0.conv1" would end like the
+            # bottom-up's own, and Detectron2 matches ImageNet weights by the ends of names.
+            for name, stage in copy_stages(self.bottom_up, self._feedback_names).items():
+                self.add_module(f"feedback_{name}", stage)
+            self._register_load_state_dict_pre_hook(self._start_feedback_from_bottom_up)
+            return
+        batch_norms = trainable_batch_norms(self.bottom_up, self._feedback_names)
+        if batch_norms:
+            logging.getLogger(__name__).warning(
+                "%d batch norms (%s, ...) see two distributions, plain and fed-back features, but "
+                "keep one running statistic, so that evaluation differs from training: use "
+                "FrozenBN, GN or feedback='separate'.",
+                len(batch_norms),
+                batch_norms[0],
+            )
+
+    def _start_feedback_from_bottom_up(
+        self, state_dict: dict[str, torch.Tensor], prefix: str, *_: object
+    ) -> None:
+        """Give separate stages that a checkpoint lacks the weights of the bottom-up's own."""
+        for name in self._feedback_names:
+            own, source = f"{prefix}feedback_{name}.", f"{prefix}bottom_up.{name}."
+            if not any(key.startswith(own) for key in state_dict):
+                copied = {
+                    own + key[len(source) :]: value
+                    for key, value in state_dict.items()
+                    if key.startswith(source)
+                }
+                state_dict.update(copied)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Map images (N, C, H, W) to {"p2": (N, d, H/4, W/4), ...}, fine to coarse.
+
+        H and W may be any size: a level's size is its stride's share rounded as the bottom-up
+        rounds it.
+        """
+        first = features = self.bottom_up(x)
+        pyramid = self._build_pyramid(features)
+        for _ in range(1, self._steps):
+            features = self._feed_back(pyramid, first)
+            pyramid = self._build_pyramid(features)
+        # FPN keeps its convolutions coarse to fine.
+        outputs = [conv(p) for conv, p in zip(self.output_convs[::-1], pyramid, strict=True)]
+        if self.top_block is not None:
+            available = dict(zip(self._out_features, outputs, strict=False)) | features
+            outputs.extend(self.top_block(available[self.top_block.in_feature]))
+        return dict(zip(self._out_features, outputs, strict=True))
+
+    def _build_pyramid(self, features: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Enrich every level (ISE), then align and fuse from coarse to fine (ISA)."""
+        coarser, pyramid = None, []
+        for name, level, lateral in zip(
+            reversed(self.in_features), reversed(self._levels), self.lateral_convs, strict=True
+        ):
+            resident = lateral(features[name])
+            if self._ise:
+                resident = resident + getattr(self, f"ise{level}")(features[name])
+            if coarser is not None:
+                aligned = getattr(self, f"align{level}")(coarser, resident)
+                resident = getattr(self, f"fusion{level}")(aligned, resident)
+                if self._fuse_type == "avg":
+                    resident = resident / 2
+            coarser = resident
+            pyramid.insert(0, coarser)
+        return pyramid
+
+    def _feed_back(
+        self, pyramid: list[torch.Tensor], first: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Run the bottom-up again from its finest level, augmented with the pyramid (SSBA).
+
+        What lies before that level sees the image alone: its features of the first pass stand.
+        """
+        levels = dict(zip(self.in_features, zip(self._levels, pyramid, strict=True), strict=True))
+        features = dict(first)
+        name = self.in_features[0]
+        feature = features[name] = self._augment(levels[name], first[name])
+        for name in self._feedback_names:
+            feature = self._feedback_stage(name)(feature)
+            if name in levels:
+                feature = self._augment(levels[name], feature)
+            if name in first:
+                features[name] = feature
+        return features
+
+    def _augment(self, level: tuple[int, torch.Tensor], feature: torch.Tensor) -> torch.Tensor:
+        return getattr(self, f"ssba{level[0]}")(level[1], feature)
+
+    def _feedback_stage(self, name: str) -> nn.Module:
+        if self._feedback == "separate":
+            return getattr(self, f"feedback_{name}")
+        return getattr(self.bottom_up, name)

@@ -1,0 +1,134 @@
+"""Inter-scale spatial alignment (ISA): lay the coarse map on the fine one, then fuse the two.
+
+Shape shorthand in this module:
+    N: images in the batch; d: channels; e: embedding channels;
+    H, W: the fine map; h, w: the coarse map, h = ceil(H / 2), w = ceil(W / 2).
+
+Source: F_af and ISA of the INSPIRE paper (doi 10.1016/j.cmpb.2025.108705), and the public
+release for the deformable alignment.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.ops import deform_conv2d
+
+__all__ = ["AdaptiveFusion", "DeformAlign", "FlowAlign", "UpsampleAlign", "upsample_nearest"]
+
+EMBED_CHANNELS = 16
+
+
+def upsample_nearest(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+    """Double (N, d, h, w) by its nearest pixels and crop it to the fine map's H, W.
+
+    For even H and W this is FPN's up-sampling; an odd fine map loses the surplus row or column.
+    """
+    up = F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+    return up[:, :, : fine.shape[2], : fine.shape[3]]
+
+
+def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Undo autocast's half precision, in which coordinates and squared sums are far off."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class AdaptiveFusion(nn.Module):
+    """F_af: fuse a moving and a resident feature by their correlation at each pixel.
+
+    lambda = 2 sigmoid(scale * s + bias), with s the cosine of the two embeddings, and
+    F_af(X, Y) = lambda X + (2 - lambda) Y. At initialisation lambda = 1: FPN's plain sum.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.embed_moving = nn.Conv2d(channels, EMBED_CHANNELS, 1)
+        self.embed_resident = nn.Conv2d(channels, EMBED_CHANNELS, 1)
+        self.scale = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def gate(self, moving: torch.Tensor, resident: torch.Tensor) -> torch.Tensor:
+        """Return lambda in (0, 2), of shape (N, 1, H, W)."""
+        m = _at_least_float32(self.embed_moving(moving))
+        r = _at_least_float32(self.embed_resident(resident))
+        norms = m.norm(dim=1, keepdim=True) * r.norm(dim=1, keepdim=True)
+        correlation = (m * r).sum(dim=1, keepdim=True) / norms.clamp(min=1e-6)
+        return 2 * torch.sigmoid(self.scale * correlation + self.bias)
+
+    def forward(self, moving: torch.Tensor, resident: torch.Tensor) -> torch.Tensor:
+        """Fuse two maps (N, d, H, W) into one of the same shape."""
+        gate = self.gate(moving, resident).to(resident.dtype)
+        return gate * moving + (2 - gate) * resident
+
+
+class FlowAlign(nn.Module):
+    """Up-sample and shift in one bilinear read, by an offset predicted for each fine pixel.
+
+    Offsets (x, y) count coarse pixels from the centre of the nearest coarse pixel, so zero
+    offsets, as at initialisation, are FPN's nearest up-sampling.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.embed_coarse = nn.Conv2d(channels, EMBED_CHANNELS, 1)
+        self.embed_fine = nn.Conv2d(channels, EMBED_CHANNELS, 1)
+        self.offset = nn.Conv2d(2 * EMBED_CHANNELS, 2, 3, padding=1)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+
+    def flow(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+        """Predict the offsets (N, 2, H, W), x before y, in coarse pixels."""
+        embedded = upsample_nearest(self.embed_coarse(coarse), fine)
+        return self.offset(torch.cat([embedded, self.embed_fine(fine)], dim=1))
+
+    def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+        """Lay coarse (N, d, h, w) on fine (N, d, H, W): an aligned map (N, d, H, W)."""
+        flow = _at_least_float32(self.flow(coarse, fine))
+        return sample_at(coarse.to(flow.dtype), flow).to(coarse.dtype)
+
+
+def sample_at(coarse: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """Read coarse (N, d, h, w) bilinearly at each fine pixel's nearest coarse pixel + flow.
+
+    flow is (N, 2, H, W), x before y, in coarse pixels; reads beyond the border see the border.
+    """
+    height, width = flow.shape[2:]
+    rows = torch.arange(height, device=flow.device).div(2, rounding_mode="floor")
+    columns = torch.arange(width, device=flow.device).div(2, rounding_mode="floor")
+    # grid_sample's coordinates with align_corners=False: pixel i's centre is (2i + 1) / size - 1.
+    x = (2 * (columns + flow[:, 0]) + 1) / coarse.shape[3] - 1
+    y = (2 * (rows[:, None] + flow[:, 1]) + 1) / coarse.shape[2] - 1
+    grid = torch.stack([x, y], dim=-1)
+    return F.grid_sample(coarse, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+class DeformAlign(nn.Module):
+    """Up-sample, then a deformable 3x3 convolution with offsets predicted from both maps.
+
+    The convolution begins as the identity (Dirac) and the offsets as zero, so that the module
+    begins as FPN's nearest up-sampling.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.offset = nn.Conv2d(2 * channels, 2 * 3 * 3, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+        nn.init.dirac_(self.conv.weight)
+
+    def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+        """Lay coarse (N, d, h, w) on fine (N, d, H, W): an aligned map (N, d, H, W)."""
+        up = upsample_nearest(coarse, fine)
+        offset = _at_least_float32(self.offset(torch.cat([up, fine], dim=1)))
+        # torchvision's kernel takes one dtype for all.
+        weight = self.conv.weight.to(offset.dtype)
+        aligned = deform_conv2d(up.to(offset.dtype), offset, weight, padding=1)
+        return aligned.to(coarse.dtype)
+
+
+class UpsampleAlign(nn.Module):
+    """FPN's nearest up-sampling, for ablation."""
+
+    def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+        """Lay coarse (N, d, h, w) on fine (N, d, H, W): an up-sampled map (N, d, H, W)."""
+        return upsample_nearest(coarse, fine)

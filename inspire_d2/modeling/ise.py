@@ -1,0 +1,66 @@
+"""Intra-scale semantic enhancement (ISE): every scale enriched by itself, before any fusion.
+
+Shape shorthand in this module:
+    N: images in the batch; c: channels in; d: channels out; h: hidden channels; H, W: the map.
+
+Source: design equations F_ad, F_fe of the INSPIRE paper (doi 10.1016/j.cmpb.2025.108705).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["AdaptiveDescriptor", "FeatureEnhancement"]
+
+# Channels of the pooled vector's MLP: c / REDUCTION, as in squeeze-and-excitation.
+REDUCTION = 16
+MIN_HIDDEN = 8
+
+
+class AdaptiveDescriptor(nn.Module):
+    """F_ad's gate: how much each channel of an image matters, from its global average.
+
+    No norm: at batch 1 a pooled vector has no statistics to normalise by.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(channels // REDUCTION, MIN_HIDDEN)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map features (N, c, H, W) to the gate A' in (0, 1), of shape (N, c, 1, 1)."""
+        pooled = x.mean(dim=(2, 3))
+        gate = torch.sigmoid(self.excite(F.relu(self.squeeze(pooled))))
+        return gate[:, :, None, None]
+
+
+class FeatureEnhancement(nn.Module):
+    """F_fe(X, F_ad(X)) = W_o relu(norm(W_c X + W_a (A' * X))): zero at initialisation.
+
+    W_a acts on X scaled channel by channel, so W_c X + W_a (A' * X) = (W_c + W_a diag(A')) X:
+    one 1x1 convolution whose weight depends on the image. It is computed in that folded form.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int) -> None:
+        super().__init__()
+        self.descriptor = AdaptiveDescriptor(in_channels)
+        self.map_feature = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
+        self.map_descriptor = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
+        self.norm = nn.GroupNorm(math.gcd(hidden_channels, 8), hidden_channels)
+        self.output = nn.Conv2d(hidden_channels, out_channels, 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map features (N, c, H, W) to their enhancement (N, d, H, W)."""
+        batch, channels, height, width = x.shape
+        gate = self.descriptor(x).view(batch, 1, channels)
+        # (N, h, c), then one matrix product an image.
+        weight = self.map_feature.weight.flatten(1) + self.map_descriptor.weight.flatten(1) * gate
+        hidden = torch.matmul(weight.to(x.dtype), x.flatten(2))
+        hidden = F.relu(self.norm(hidden.view(batch, -1, height, width)))
+        return self.output(hidden)

@@ -1,0 +1,57 @@
+"""How a bottom-up is run stage by stage, which the second pass (SSBA) needs."""
+
+import copy
+from collections.abc import Sequence
+
+from detectron2.modeling import Backbone
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["StagedBottomUpError", "copy_stages", "stage_names_after", "trainable_batch_norms"]
+
+
+class StagedBottomUpError(TypeError):
+    """A bottom-up that does not show its stages, where more than one step needs them."""
+
+
+def stage_names_after(bottom_up: Backbone, first: str, needed: Sequence[str]) -> list[str]:
+    """Name a bottom-up's stages after feature ``first`` as far as the deepest one ``needed``.
+
+    Detectron2's ResNet (``stage_names``) and RegNet (``stages_and_names``) have what it takes:
+    child modules, each mapping the feature before it to its own.
+
+    Raises:
+        StagedBottomUpError: the bottom-up does not offer its stages so.
+    """
+    if hasattr(bottom_up, "stage_names"):
+        stages = list(bottom_up.stage_names)
+    elif hasattr(bottom_up, "stages_and_names"):
+        stages = [name for _, name in bottom_up.stages_and_names]
+    else:
+        stages = []
+    order = ["stem", *stages]
+    missing = [name for name in stages if not isinstance(getattr(bottom_up, name, None), nn.Module)]
+    if not stages or missing or not {first, *needed} <= set(order):
+        raise StagedBottomUpError(
+            f"steps > 1 runs the bottom-up stage by stage from {first} on, which "
+            f"{type(bottom_up).__name__} does not allow: it must offer `stage_names`, a tuple "
+            "with the names of its child modules in order, each mapping the feature before it "
+            "to its own, as Detectron2's ResNet does; or use steps=1."
+        )
+    deepest = max(order.index(name) for name in needed)
+    return order[order.index(first) + 1 : deepest + 1]
+
+
+def copy_stages(bottom_up: Backbone, names: Sequence[str]) -> dict[str, nn.Module]:
+    """Copy stages with their present weights, and their freezing, for a pass of their own."""
+    return {name: copy.deepcopy(getattr(bottom_up, name)) for name in names}
+
+
+def trainable_batch_norms(bottom_up: Backbone, names: Sequence[str]) -> list[str]:
+    """List the batch norms in the named stages that collect running statistics in training."""
+    return [
+        f"{name}.{child}" if child else name
+        for name in names
+        for child, module in getattr(bottom_up, name).named_modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]

@@ -1,0 +1,29 @@
+"""What every test shares: fixed seeds, and the real data where it is to be had."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seed_everything() -> None:
+    """Give each test the same random numbers, whichever tests ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_datasets() -> Path:
+    """The folder of real data sets, named by DETECTRON2_DATASETS; skips where there is none."""
+    folder = os.environ.get("DETECTRON2_DATASETS")
+    if not folder:
+        pytest.skip("DETECTRON2_DATASETS is not set: no real data to test on")
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        pytest.skip(f"DETECTRON2_DATASETS={folder} is not a folder: no real data to test on")
+    return path

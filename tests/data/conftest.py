@@ -1,0 +1,76 @@
+"""Tiny data sets in temporary folders, and the command line tool that prepares them."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def draw(number: int, size: tuple[int, int] = (48, 40)) -> tuple[Image.Image, Image.Image]:
+    """Return a random photo of (width, height) and a mask with one 12x10 polyp."""
+    rng = np.random.default_rng(number)
+    photo = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    y, x = rng.integers(0, [size[1] - 10, size[0] - 12])
+    mask[y : y + 10, x : x + 12] = 255
+    return Image.fromarray(photo), Image.fromarray(mask)
+
+
+@pytest.fixture
+def make_folders() -> Callable[..., None]:
+    """Write pairs of random images and masks: make(images, masks, names, mask_name="{}.png")."""
+
+    def make(
+        images: Path, masks: Path, names: Sequence[str], image: str = "{}.jpg", mask: str = "{}.png"
+    ) -> None:
+        images.mkdir(parents=True, exist_ok=True)
+        masks.mkdir(parents=True, exist_ok=True)
+        for number, name in enumerate(names):
+            photo, label = draw(number)
+            photo.save(images / image.format(name))
+            label.save(masks / mask.format(name))
+
+    return make
+
+
+@pytest.fixture
+def kvasir(tmp_path: Path, make_folders: Callable[..., None]) -> Path:
+    """A folder in Kvasir-SEG's layout with ten images, a0 .. a9."""
+    root = tmp_path / "kvasir"
+    make_folders(root / "images", root / "masks", [f"a{i}" for i in range(10)])
+    return root
+
+
+@pytest.fixture(scope="session")
+def tool() -> ModuleType:
+    """datasets/prepare_polyps.py as a module."""
+    spec = importlib.util.spec_from_file_location(
+        "prepare_polyps", ROOT / "datasets" / "prepare_polyps.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def refused(tool: ModuleType, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """Run the tool, expect exit code 2 and nothing written, and return what it said."""
+
+    def run(*arguments: object, output: Path) -> str:
+        before = {p: p.read_bytes() for p in output.rglob("*")} if output.is_dir() else None
+        with pytest.raises(SystemExit) as stop:
+            tool.main([str(argument) for argument in (*arguments, "--output", output)])
+        said = capsys.readouterr().err
+        assert stop.value.code == 2, said
+        assert "Traceback" not in said
+        after = {p: p.read_bytes() for p in output.rglob("*")} if output.is_dir() else None
+        assert after == before
+        return said
+
+    return run

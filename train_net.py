@@ -1,0 +1,76 @@
+#!/usr/bin/env python
+"""Train or score a model from a LazyConfig.
+
+One process, on the GPU if there is one, else on the CPU:
+
+    python train_net.py --config-file configs/polyp/mask_rcnn_r18_inspire.py
+
+Eight GPUs of one machine (or, without a GPU, that many CPU processes):
+
+    python train_net.py --num-gpus 8 --config-file configs/polyp/mask_rcnn_r50_inspire.py
+
+Two machines of eight GPUs, on each with its own rank:
+
+    python train_net.py --num-gpus 8 --num-machines 2 --machine-rank 0 \\
+        --dist-url tcp://HOST:PORT --config-file configs/polyp/mask_rcnn_r50_inspire.py
+
+Go on after an interruption; score a run's last checkpoint, or any other:
+
+    python train_net.py --resume --config-file runs/NAME/config.yaml
+    python train_net.py --eval-only --config-file runs/NAME/config.yaml
+    python train_net.py --eval-only --config-file runs/NAME/config.yaml train.init_checkpoint=FILE
+
+Whatever follows the flags overrides the config: train.max_iter=1000 model.backbone.steps=1
+"""
+
+import argparse
+import copy
+import os
+
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+
+from inspire_d2.engine.checks import check_datasets, check_output_dir, find_checkpoint
+from inspire_d2.engine.config import load_config
+from inspire_d2.engine.launch import argument_parser, check_processes, launch_main, resolve_device
+from inspire_d2.engine.trainer import run_evaluation, run_training
+from inspire_d2.errors import exit_on_input_error
+
+
+def main(args: argparse.Namespace, cfg: DictConfig) -> None:
+    """Train, or score with --eval-only, in one process of those launched."""
+    # The config that is saved keeps train.device as it was given: it may go on elsewhere.
+    default_setup(cfg, args)
+    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="inspire_d2")
+    cfg = copy.deepcopy(cfg)
+    cfg.train.device = resolve_device(cfg.train.device)
+    if args.eval_only:
+        run_evaluation(cfg, args.checkpoint)
+    else:
+        run_training(cfg, resume=args.resume)
+
+
+def prepare(args: argparse.Namespace) -> DictConfig:
+    """Load the config and check everything that can be checked before a model is built."""
+    cfg = load_config(args.config_file, args.opts)
+    resolve_device(cfg.train.device)
+    check_processes(args, cfg)
+    named = any(opt.startswith("train.init_checkpoint=") for opt in args.opts)
+    args.checkpoint = find_checkpoint(
+        cfg, eval_only=args.eval_only, resume=args.resume, named=named
+    )
+    check_datasets(cfg, ("test",) if args.eval_only else ("train", "test"))
+    if args.eval_only:
+        # A score's log and config stand beside its results, not over those of the training.
+        cfg.train.output_dir = os.path.join(cfg.train.output_dir, "evaluation")
+    check_output_dir(cfg.train.output_dir, resume=args.resume or args.eval_only)
+    return cfg
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        arguments = argument_parser(epilog=__doc__).parse_args()
+        config = prepare(arguments)
+        launch_main(main, arguments, config)
