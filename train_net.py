@@ -24,7 +24,6 @@ Whatever follows the flags overrides the config: train.max_iter=1000 model.backb
 """
 
 import argparse
-import copy
 import os
 
 from detectron2.engine import default_setup
@@ -33,7 +32,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from inspire_d2.engine.checks import check_datasets, check_output_dir, find_checkpoint
-from inspire_d2.engine.config import load_config
+from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.engine.launch import argument_parser, check_processes, launch_main, resolve_device
 from inspire_d2.engine.trainer import run_evaluation, run_training
 from inspire_d2.errors import exit_on_input_error
@@ -41,10 +40,11 @@ from inspire_d2.errors import exit_on_input_error
 
 def main(args: argparse.Namespace, cfg: DictConfig) -> None:
     """Train, or score with --eval-only, in one process of those launched."""
-    # The config that is saved keeps train.device as it was given: it may go on elsewhere.
     default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="inspire_d2")
-    cfg = copy.deepcopy(cfg)
+    if comm.is_main_process():
+        # In place of default_setup's, which is in another order and so trains otherwise.
+        save_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     cfg.train.device = resolve_device(cfg.train.device)
     if args.eval_only:
         run_evaluation(cfg, args.checkpoint)

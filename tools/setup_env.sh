@@ -135,6 +135,7 @@ make_venv() {
 
 # A few packages come as source; they are built with the pinned tools rather than with fresh ones.
 # Byte-compiling all of PyTorch takes longer than compiling what is imported when it is.
+# shellcheck disable=SC2046  # one word per package
 install_build_tools() { pip install $(grep -oE '^(setuptools|wheel)==[^ ]+' requirements.txt); }
 install_requirements() { pip install --no-build-isolation --no-compile -r requirements.txt; }
 

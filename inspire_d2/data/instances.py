@@ -1,4 +1,7 @@
-"""From an image and its mask to COCO instances: the connected components of the mask."""
+"""From an image and its mask to COCO instances: the connected components of the mask.
+
+Nothing here may start threads of its own (OpenCV would): it runs in forked processes.
+"""
 
 import hashlib
 import io
@@ -6,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 from PIL import Image, ImageOps
+from scipy import ndimage
 
 __all__ = ["CONNECTIVITY", "THRESHOLD", "Reading", "mask_to_instances", "read_pair"]
 
@@ -71,21 +74,24 @@ def mask_to_instances(mask: np.ndarray, min_area: int) -> tuple[list[dict[str, A
     compressed RLE with str counts), from top to bottom, and the number of components of less than
     ``min_area`` pixels, which are left out.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=CONNECTIVITY
-    )
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))  # corners count as touching
+    areas = np.bincount(labels.ravel())
     instances, specks = [], 0
-    for label in range(1, count):
-        x, y, width, height, area = (int(value) for value in stats[label])
-        if area < min_area:
+    for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+        if areas[label] < min_area:
             specks += 1
             continue
         rle = mask_util.encode(np.asfortranarray(labels == label, dtype=np.uint8))
         instances.append(
             {
                 "category_id": 1,
-                "bbox": [x, y, width, height],
-                "area": area,
+                "bbox": [
+                    columns.start,
+                    rows.start,
+                    columns.stop - columns.start,
+                    rows.stop - rows.start,
+                ],
+                "area": int(areas[label]),
                 "iscrowd": 0,
                 "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
             }
@@ -146,9 +152,8 @@ def _why_not_a_mask(levels: np.ndarray, lossy: bool) -> str | None:
     grey = (levels > NEAR_BLACK) & (levels < NEAR_WHITE)
     if grey.mean() <= MAX_GREY:
         return None
-    kernel = np.ones((2 * OUTLINE + 1,) * 2, np.uint8)
-    white = (levels > THRESHOLD).astype(np.uint8)
-    outline = cv2.dilate(white, kernel) != cv2.erode(white, kernel)
+    white, width = levels > THRESHOLD, 2 * OUTLINE + 1
+    outline = ndimage.maximum_filter(white, width) != ndimage.minimum_filter(white, width)
     if grey.mean() > 0.5 or (grey & ~outline).mean() > MAX_GREY:
         return f"{100 * grey.mean():.0f} % of its pixels are grey"
     return None

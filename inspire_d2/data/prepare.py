@@ -5,14 +5,13 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 from tqdm import tqdm
 
 from inspire_d2.data.coco_json import check_writable, write_jsons
@@ -117,14 +116,18 @@ def _with_index(pairs: list[Pair], root: Path, index: Path | None, needed: bool)
 def _read_all(pairs: Sequence[Pair], min_area: int, jobs: int) -> dict[str, Reading]:
     """Read all pairs in ``jobs`` processes; return the readings by name."""
     read = partial(_read, min_area=min_area)
-    every = 0.5 if sys.stderr.isatty() else 10.0
-    bar = partial(tqdm, total=len(pairs), unit="image", desc="reading", mininterval=every)
     if jobs == 1:
-        return dict(bar(map(read, pairs)))
+        return _collect(map(read, pairs), len(pairs))
     method = "fork" if sys.platform == "linux" else "spawn"  # forking spares a second import
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), _start_worker)
     try:
-        return dict(bar(pool.map(read, pairs, chunksize=8)))
+        # A Ctrl-C waits until all workers are there: half a pool could not be ended.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            results = pool.map(read, pairs, chunksize=8)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        return _collect(results, len(pairs))
     except BrokenProcessPool as error:
         raise InputError(
             "a worker process died, perhaps for lack of memory; nothing was written, try --jobs 1"
@@ -133,13 +136,19 @@ def _read_all(pairs: Sequence[Pair], min_area: int, jobs: int) -> dict[str, Read
         pool.shutdown(cancel_futures=True)
 
 
+def _collect(results: Iterable[tuple[str, Reading]], total: int) -> dict[str, Reading]:
+    """Gather the results with a progress bar, drawn rarely where stderr is a file."""
+    every = 0.5 if sys.stderr.isatty() else 10.0
+    with tqdm(results, total=total, unit="image", desc="reading", mininterval=every) as bar:
+        return dict(bar)
+
+
 def _read(pair: Pair, min_area: int) -> tuple[str, Reading]:
     return pair.name, read_pair(pair.image, pair.mask, min_area)
 
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process answers Ctrl-C
-    cv2.setNumThreads(1)
 
 
 def _image_root(root: Path, output: Path) -> str:

@@ -6,14 +6,15 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
 from detectron2.config import LazyConfig
-from detectron2.utils.registry import locate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from detectron2.utils.registry import _convert_target_to_string, locate
+from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError
 
-__all__ = ["SECTIONS", "load_config"]
+__all__ = ["SECTIONS", "load_config", "save_config"]
 
 # The names that every config defines; train_net.py needs all of them.
 SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
@@ -51,6 +52,37 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     except OmegaConfBaseException as error:
         raise InputError(f"config file {path} does not resolve: {error}") from error
     return cfg
+
+
+def save_config(cfg: DictConfig, path: str) -> None:
+    """Write a config as yaml that :func:`load_config` reads back to the same training.
+
+    Keys keep their order, other than in Detectron2's LazyConfig.save: it is the order in which
+    modules are built, and so the order in which they draw their random weights.
+    """
+    content = OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
+    text = yaml.dump(
+        _with_named_targets(content),
+        default_flow_style=None,
+        allow_unicode=True,
+        width=9999,
+        sort_keys=False,
+    )
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(path + ".tmp", path)
+
+
+def _with_named_targets(value: Any) -> Any:
+    """Replace the callables to be instantiated by their dotted names."""
+    if isinstance(value, dict):
+        return {
+            key: _convert_target_to_string(item)
+            if key == "_target_" and callable(item)
+            else _with_named_targets(item)
+            for key, item in value.items()
+        }
+    return [_with_named_targets(item) for item in value] if isinstance(value, list) else value
 
 
 def _apply_override(cfg: DictConfig, override: str) -> None:

@@ -67,7 +67,7 @@ class InspireFPN(FPN):
         in_features = list(in_features)
         if len(in_features) < 2:
             raise ValueError(f"in_features must name two levels or more, got {in_features}.")
-        if not isinstance(steps, int) or steps < 1:
+        if type(steps) is not int or steps < 1:
             raise ValueError(f"steps must be a whole number from 1 up, got {steps!r}.")
         if align not in ALIGN:
             raise ValueError(f"align must be one of {', '.join(ALIGN)}, got {align!r}.")
@@ -103,19 +103,24 @@ class InspireFPN(FPN):
             # The top block may read a deeper feature than the pyramid does.
             needed.append(top_feature)
         self._feedback_names = stage_names_after(self.bottom_up, self.in_features[0], needed)
-        if self._feedback == "separate":
+        if self._feedback == "shared":
+            self._warn_of_batch_norms(self.bottom_up, self._feedback_names)
+        else:
             # Not a container: a dotted name such as "feedback.res3.0.conv1" would end like the
             # bottom-up's own, and Detectron2 matches ImageNet weights by the ends of names.
             for name, stage in copy_stages(self.bottom_up, self._feedback_names).items():
                 self.add_module(f"feedback_{name}", stage)
             self._register_load_state_dict_pre_hook(self._start_feedback_from_bottom_up)
-            return
-        batch_norms = trainable_batch_norms(self.bottom_up, self._feedback_names)
+        self._warn_of_batch_norms(self, [f"fpn_lateral{level}" for level in self._levels])
+
+    @staticmethod
+    def _warn_of_batch_norms(parent: nn.Module, names: Sequence[str]) -> None:
+        batch_norms = trainable_batch_norms(parent, names)
         if batch_norms:
             logging.getLogger(__name__).warning(
                 "%d batch norms (%s, ...) see two distributions, plain and fed-back features, but "
                 "keep one running statistic, so that evaluation differs from training: use "
-                "FrozenBN, GN or feedback='separate'.",
+                "FrozenBN or GN, or in the bottom-up feedback='separate'.",
                 len(batch_norms),
                 batch_norms[0],
             )
@@ -128,7 +133,7 @@ class InspireFPN(FPN):
             own, source = f"{prefix}feedback_{name}.", f"{prefix}bottom_up.{name}."
             if not any(key.startswith(own) for key in state_dict):
                 copied = {
-                    own + key[len(source) :]: value
+                    own + key[len(source) :]: value.clone()
                     for key, value in state_dict.items()
                     if key.startswith(source)
                 }
@@ -137,8 +142,8 @@ class InspireFPN(FPN):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Map images (N, C, H, W) to {"p2": (N, d, H/4, W/4), ...}, fine to coarse.
 
-        H and W may be any size: a level's size is its stride's share rounded as the bottom-up
-        rounds it.
+        H and W may be any size: a level has its stride's share of them, rounded up, as padded
+        convolutions of stride 2 make it.
         """
         first = features = self.bottom_up(x)
         pyramid = self._build_pyramid(features)

@@ -47,11 +47,11 @@ def copy_stages(bottom_up: Backbone, names: Sequence[str]) -> dict[str, nn.Modul
     return {name: copy.deepcopy(getattr(bottom_up, name)) for name in names}
 
 
-def trainable_batch_norms(bottom_up: Backbone, names: Sequence[str]) -> list[str]:
-    """List the batch norms in the named stages that collect running statistics in training."""
+def trainable_batch_norms(parent: nn.Module, names: Sequence[str]) -> list[str]:
+    """List the batch norms in the named children that collect running statistics in training."""
     return [
         f"{name}.{child}" if child else name
         for name in names
-        for child, module in getattr(bottom_up, name).named_modules()
+        for child, module in getattr(parent, name).named_modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats
     ]

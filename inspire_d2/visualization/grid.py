@@ -66,7 +66,9 @@ def prediction_grid(
         raise InputError("none of the images has a prediction")
     cases.sort(key=lambda case: case.dice)
     cases = [cases[k] for k in spread(len(cases), num_images)]
-    sheet = _compose([(case.title(), case.draw(tile_width)) for case in cases], columns)
+    sheet = _compose(
+        [(case.title(), case.draw(tile_width)) for case in cases], columns, score_threshold
+    )
     Path(output_png).parent.mkdir(parents=True, exist_ok=True)
     sheet.savefig(output_png, dpi=_DPI)
     return [case.item["image_id"] for case in cases]
@@ -106,9 +108,8 @@ class _Case:
         """Return what stands above the pair."""
         name = Path(self.item["file_name"]).stem
         name = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
-        return (
-            f"{name}   Dice {self.dice:.2f}   {len(self.true)} true, {len(self.scores)} predicted"
-        )
+        counts = f"{len(self.true)} true, {len(self.scores)} predicted"
+        return f"{name}   Dice {self.dice:.2f}   {counts}"
 
     def draw(self, tile_width: int) -> np.ndarray:
         """Return the pair of tiles: RGB uint8 (H, 2 * tile_width + 4, 3)."""
@@ -123,7 +124,9 @@ class _Case:
             )
         scale = tile_width / image.shape[1]
         size = (tile_width, max(1, round(image.shape[0] * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else 1)
+        image = cv2.resize(
+            image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        )
         left = image.copy()
         for mask in _resize(self.true, size):
             outline, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -143,11 +146,13 @@ class _Case:
 
 def _resize(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bring masks (N, h, w) to ``size`` = (W, H): uint8 (N, H, W)."""
-    resized = [cv2.resize(mask.astype(np.uint8), size, interpolation=0) for mask in masks]
+    resized = [
+        cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for mask in masks
+    ]
     return np.array(resized, np.uint8).reshape(-1, size[1], size[0])
 
 
-def _compose(pairs: list[tuple[str, np.ndarray]], columns: int) -> Figure:
+def _compose(pairs: list[tuple[str, np.ndarray]], columns: int, score_threshold: float) -> Figure:
     """Lay the pairs out without resampling them, row by row."""
     columns = min(columns, len(pairs))
     rows = [pairs[k : k + columns] for k in range(0, len(pairs), columns)]
@@ -162,10 +167,10 @@ def _compose(pairs: list[tuple[str, np.ndarray]], columns: int) -> Figure:
 
     header = height - _HEADER / 2
     truth = tuple(c / 255 * 0.75 for c in TRUTH_COLOUR)
-    write(_GAP, header, "left: ground truth", fontsize=12, weight="bold", color=truth)
-    write(
-        _GAP + cell / 2, header, "right: predictions", fontsize=12, weight="bold", color="#c76a00"
-    )
+    style = {"fontsize": 12, "weight": "bold"}
+    write(_GAP, header, "left: ground truth", color=truth, **style)
+    text = f"right: predictions, score ≥ {score_threshold:g}"
+    write(_GAP + cell / 2, header, text, color="#c76a00", **style)
     top = height - _HEADER
     for row, row_height in zip(rows, heights, strict=True):
         for k, (title, tile) in enumerate(row):

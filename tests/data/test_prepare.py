@@ -120,9 +120,8 @@ def test_polypgen_by_centre(
 ) -> None:
     for centre in ("C1", "C6"):
         folder = tmp_path / f"data_{centre}"
-        make_folders(
-            folder / f"images_{centre}", folder / f"masks_{centre}", "ab", mask="{}_mask.png"
-        )
+        images, masks = folder / f"images_{centre}", folder / f"masks_{centre}"
+        make_folders(images, masks, "ab", mask="{}_mask.png")
     run(tool, "--layout", "polypgen", "--root", tmp_path, "--split-column", "centre",
         "--val-values", "C6")  # fmt: skip
     val = load(tmp_path / "annotations" / "val.json")
@@ -169,7 +168,9 @@ def test_pranet(
     assert load(out / names[0])["images"][0]["file_name"] == "TestDataset/CVC-300/images/1.png"
 
 
-def test_everything_wrong_is_told_at_once(kvasir: Path, refused, tmp_path: Path) -> None:
+def test_everything_wrong_is_told_at_once(
+    kvasir: Path, refused: Callable[..., str], tmp_path: Path
+) -> None:
     (kvasir / "annotations").mkdir()
     (kvasir / "annotations" / "train.json").write_text("old")
     (kvasir / "masks" / "a0.png").unlink()
@@ -200,7 +201,7 @@ def test_everything_wrong_is_told_at_once(kvasir: Path, refused, tmp_path: Path)
             assert sentence in said
 
 
-def test_unwritable_output(kvasir: Path, refused) -> None:
+def test_unwritable_output(kvasir: Path, refused: Callable[..., str]) -> None:
     (kvasir / "file").touch()
     out = kvasir / "file" / "annotations"
     said = refused("--layout", "kvasir", "--root", kvasir, "--ratio", 0.5, output=out)
@@ -226,7 +227,9 @@ def test_unwritable_output(kvasir: Path, refused) -> None:
         (["--all", "x", "--images", "y"], "belong to --layout folders"),
     ],
 )
-def test_wrong_options(options: list[str], sentence: str, kvasir: Path, refused) -> None:
+def test_wrong_options(
+    options: list[str], sentence: str, kvasir: Path, refused: Callable[..., str]
+) -> None:
     arguments = ("--layout", "kvasir", "--root", kvasir, *options)
     assert sentence in refused(*arguments, output=kvasir / "annotations")
 
@@ -234,10 +237,10 @@ def test_wrong_options(options: list[str], sentence: str, kvasir: Path, refused)
 def test_ctrl_c_leaves_nothing(tmp_path: Path, make_folders: Callable[..., None]) -> None:
     root = tmp_path / "kvasir"
     make_folders(root / "images", root / "masks", ["a"], image="{}.png")
-    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / "images" / "a.png", compress_level=1)
-    Image.new("L", (1500, 1500)).save(root / "masks" / "a.png")
-    for i in range(1000):  # a minute of work
+    Image.new("L", (800, 800)).save(root / "masks" / "a.png")
+    for i in range(1000):  # many seconds of work
         for folder in ("images", "masks"):
             (root / folder / f"b{i}.png").symlink_to("a.png")
     command = [sys.executable, TOOL, "--layout", "kvasir", "--root", root, "--ratio", "0.5"]

@@ -69,12 +69,12 @@ def small_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(4, channels)
 
 
-def tiny_resnet(norm: Any = small_norm, freeze_at: int = 0, width: int = 8) -> ResNet:
+def tiny_resnet(norm: Any = small_norm, freeze_at: int = 0, width: int = 4) -> ResNet:
     """Detectron2's ResNet with one narrow basic block a stage: res2..res5, strides 4..32."""
     stages = []
     previous = width
     for position in range(4):
-        channels = width * 2 ** (position // 2)
+        channels = width * 2**position
         stages.append(
             ResNet.make_stage(
                 BasicBlock,

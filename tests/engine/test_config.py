@@ -1,0 +1,123 @@
+"""Config files and overrides: what loads, and what each mistake says."""
+
+from pathlib import Path
+
+import pytest
+
+from inspire_d2.engine.config import SECTIONS, load_config
+from inspire_d2.errors import InputError
+
+GOOD = """
+from detectron2.config import LazyCall as L
+from torch import nn
+from torch.optim import SGD
+from torch.utils.data import DataLoader
+
+model = L(nn.Linear)(in_features=3, out_features=2)
+dataloader = dict(train=dict(total_batch_size=4, shape=(1, 2), names=["a", "b"]))
+optimizer = L(SGD)(params=None, lr=0.1)
+lr_multiplier = dict(scheduler=None)
+train = dict(max_iter=10, output_dir="runs/x", amp=dict(enabled=False), length="${.max_iter}")
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "good.py"
+    path.write_text(GOOD)
+    return str(path)
+
+
+def test_overrides_replace_values(config: str) -> None:
+    cfg = load_config(
+        config,
+        [
+            "train.max_iter=3",
+            "optimizer.lr=1e-3",
+            "train.amp.enabled=True",
+            "dataloader.train.names=[c]",
+            "dataloader.train.shape=[7,8]",
+            "dataloader.train.names.0=d",
+            "lr_multiplier.scheduler=anything",
+        ],
+    )
+    assert cfg.train.max_iter == 3 and cfg.train.length == 3
+    assert cfg.optimizer.lr == 0.001
+    assert cfg.train.amp.enabled is True
+    assert list(cfg.dataloader.train.names) == ["d"]
+    assert list(cfg.dataloader.train.shape) == [7, 8]
+    assert cfg.lr_multiplier.scheduler == "anything"
+
+
+def test_whole_number_stands_for_a_float(config: str) -> None:
+    assert load_config(config, ["optimizer.lr=1"]).optimizer.lr == 1
+
+
+def test_argument_that_the_config_does_not_give_can_be_set(config: str) -> None:
+    assert load_config(config, ["model.bias=False"]).model.bias is False
+    assert load_config(config, ["optimizer.momentum=0.9"]).optimizer.momentum == 0.9
+
+
+@pytest.mark.parametrize(
+    "path", ["runs/a b", "runs/x=y", "2024", "läsion (1)/ü", "a@b,c", "~/x", ""]
+)
+def test_text_is_taken_as_it_is(config: str, path: str) -> None:
+    assert load_config(config, [f"train.output_dir={path}"]).train.output_dir == path
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("--resume", "put flags before"),
+        ("train.max_iter", "not of the form key=value"),
+        ("=3", "not of the form key=value"),
+        ("train.max_itr=3", "did you mean max_iter?"),
+        ("trian.max_iter=3", "did you mean train?"),
+        ("train.max_iter.x=3", "which has no keys"),
+        ("model.biass=False", "did you mean bias?"),
+        ("dataloader.train.names.2=c", "a list of 2"),
+        ("train.max_iter=many", "expected a value of type int"),
+        ("train.max_iter=1.5", "expected a value of type int"),
+        ("train.max_iter=True", "expected a value of type int"),
+        ("train.amp.enabled=1", "expected a value of type bool"),
+        ("optimizer.lr=fast", "expected a value of type float"),
+        ("dataloader.train.names=a", "expected a value of type list"),
+        ("train.amp=True", "expected a value of type mapping"),
+    ],
+)
+def test_wrong_override_is_refused(config: str, override: str, sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_config(config, [override])
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("missing.py", None, "does not exist"),
+        ("config.json", "{}", "neither a .py nor a .yaml"),
+        ("broken.py", "model = (", "does not load: SyntaxError"),
+        ("raises.py", "import no_such_module_here", "does not load: ModuleNotFoundError"),
+        ("short.py", "train = dict(a=1)", "does not define model, dataloader"),
+        ("list.yaml", "[1, 2]", "does not hold a mapping"),
+        ("dangling.py", GOOD + "train['x'] = '${nowhere.y}'", "does not resolve"),
+    ],
+)
+def test_file_that_is_no_config_is_refused(
+    tmp_path: Path, name: str, text: str | None, sentence: str
+) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        load_config(str(path))
+
+
+def test_missing_config_file_option_is_told() -> None:
+    with pytest.raises(InputError, match="--config-file is missing"):
+        load_config("")
+
+
+def test_sections_are_the_five() -> None:
+    assert set(SECTIONS) == {"model", "dataloader", "optimizer", "lr_multiplier", "train"}

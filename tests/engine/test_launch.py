@@ -1,0 +1,71 @@
+"""Processes and devices that cannot be had are refused before anything starts."""
+
+import argparse
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from inspire_d2.engine.launch import argument_parser, check_processes, resolve_device
+from inspire_d2.errors import InputError
+
+
+def config(batch: int = 4, amp: bool = False) -> DictConfig:
+    return OmegaConf.create(
+        {
+            "dataloader": {"train": {"total_batch_size": batch}},
+            "train": {"amp": {"enabled": amp}},
+        }
+    )
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    return argument_parser().parse_args([*words])
+
+
+def test_flags_are_detectron2s() -> None:
+    args = arguments("--num-gpus", "2", "--resume", "train.max_iter=3", "model.x=1")
+    assert (args.num_gpus, args.num_machines, args.machine_rank) == (2, 1, 0)
+    assert args.resume and not args.eval_only and args.dist_url == "auto"
+    assert args.opts == ["train.max_iter=3", "model.x=1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--num-gpus", "0"], "must be 1 or more"),
+        (["--num-machines", "2", "--machine-rank", "2"], "not within 0..1"),
+        (["--num-machines", "2"], "needs --dist-url"),
+    ],
+)
+def test_wrong_processes_are_refused(words: list[str], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check_processes(arguments(*words), config())
+
+
+def test_batch_must_divide_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="total_batch_size=4 is not a multiple of the 3"):
+        check_processes(arguments("--num-gpus", "3"), config())
+    check_processes(arguments("--num-gpus", "2"), config())
+
+
+def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="--num-gpus 2: this machine has 1"):
+        check_processes(arguments("--num-gpus", "2"), config())
+
+
+def test_device_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device(None) == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device(None) == "cpu"
+    assert resolve_device("cpu") == "cpu"
+    with pytest.raises(InputError, match="no GPU that PyTorch can use"):
+        resolve_device("cuda")
+    with pytest.raises(InputError, match="not a device"):
+        resolve_device("gpu")
+    with pytest.raises(InputError, match="needs a GPU"):
+        check_processes(arguments(), config(amp=True))

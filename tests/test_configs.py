@@ -1,0 +1,87 @@
+"""Every config of the repository: it loads, resolves, survives being saved, and builds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.modeling.backbone.fpn import FPN
+from omegaconf import DictConfig, OmegaConf
+
+from inspire_d2.engine.config import load_config, save_config
+from inspire_d2.modeling import InspireFPN
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(p for p in CONFIGS.rglob("*.py") if "common" not in p.relative_to(CONFIGS).parts)
+NAMES = [str(path.relative_to(CONFIGS)) for path in FILES]
+
+
+def test_there_are_configs() -> None:
+    assert "polyp/mask_rcnn_r18_inspire.py" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_survives_being_saved(name: str, tmp_path: Path) -> None:
+    cfg = load_config(str(CONFIGS / name))
+    save_config(cfg, str(tmp_path / "config.yaml"))
+    again = load_config(str(tmp_path / "config.yaml"))
+    # Detectron2's own form of both, in which keys are sorted, tells whether anything was lost.
+    LazyConfig.save(cfg, str(tmp_path / "before.yaml"))
+    LazyConfig.save(again, str(tmp_path / "after.yaml"))
+    assert (tmp_path / "after.yaml").read_text() == (tmp_path / "before.yaml").read_text()
+    # A pickle beside it is what Detectron2 makes of a config with a lambda.
+    assert not list(tmp_path.glob("*.pkl"))
+    assert _keys(again) == _keys(cfg)
+
+
+def _keys(node: object) -> object:
+    """Give a config's keys alone, in their order."""
+    if isinstance(node, DictConfig):
+        return [(key, _keys(node._get_node(key))) for key in node]
+    return None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_builds(name: str) -> None:
+    cfg = load_config(str(CONFIGS / name))
+    model = instantiate(cfg.model)
+    assert isinstance(model.backbone, InspireFPN) == ("inspire" in name)
+    assert isinstance(model.backbone, FPN)
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in model.parameters() if p.requires_grad}
+    assert instantiate(cfg.lr_multiplier)(0.5) > 0
+    for split in ("train", "test"):
+        instantiate(cfg.dataloader[split].mapper)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "inspire" in name])
+def test_twin_differs_in_the_pyramid_alone(name: str) -> None:
+    twin = CONFIGS / name.replace("inspire", "fpn")
+    if not twin.exists():
+        assert "demo" in name
+        return
+    ours = OmegaConf.to_container(load_config(str(CONFIGS / name)), resolve=True)
+    theirs = OmegaConf.to_container(load_config(str(twin)), resolve=True)
+    for cfg in (ours, theirs):
+        for key in ("_target_", "steps"):
+            cfg["model"]["backbone"].pop(key, None)
+        cfg["train"].pop("output_dir")
+        for evaluator in cfg["dataloader"]["evaluator"]["evaluators"]:
+            evaluator.pop("output_dir")
+    assert ours == theirs
+
+
+def test_bottom_up_learns_at_its_own_rate() -> None:
+    cfg = load_config(str(CONFIGS / "polyp/mask_rcnn_r18_inspire.py"))
+    model = instantiate(cfg.model)
+    cfg.optimizer.params.model = model
+    rates = {
+        id(p): group["lr"]
+        for group in instantiate(cfg.optimizer).param_groups
+        for p in group["params"]
+    }
+    bottom_up = {rates[id(p)] for p in model.backbone.bottom_up.parameters() if p.requires_grad}
+    rest = {rates[id(p)] for p in model.backbone.ssba2.parameters()}
+    torch.testing.assert_close(torch.tensor([*bottom_up, *rest]), torch.tensor([1e-4, 4e-4]))

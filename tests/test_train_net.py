@@ -1,0 +1,178 @@
+"""train_net.py from the command line's words to its files, on a handful of synthetic images."""
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from inspire_d2.data import prepare, splits
+from inspire_d2.data.synthetic import write_synthetic_set
+from inspire_d2.engine.launch import argument_parser
+from inspire_d2.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIG = str(REPOSITORY / "configs/polyp/demo_mask_rcnn_inspire.py")
+
+
+def load_train_net() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_net", REPOSITORY / "train_net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+train_net = load_train_net()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("synthetic")
+    write_synthetic_set(root, 12, seed=3, size=96)
+    prepare.prepare_polyps("kvasir", root, splits.RatioSplit(0.7, 0), root / "annotations")
+    return root
+
+
+def words(data: Path, output: Path, *more: str) -> list[str]:
+    """Name the options of a small, quick run."""
+    datasets = [
+        f"dataloader.{split}.dataset={{name:{data.name}_{name},"
+        f"json_file:{data}/annotations/{name}.json}}"
+        for split, name in (("train", "train"), ("test", "val"))
+    ]
+    return [
+        *datasets,
+        f"train.output_dir={output}",
+        "train.log_period=1",
+        "train.checkpointer.period=2",
+        "dataloader.train.total_batch_size=2",
+        "dataloader.train.num_workers=0",
+        "dataloader.test.num_workers=0",
+        "dataloader.train.mapper.augmentations.0.short_edge_length=[64]",
+        "dataloader.test.mapper.augmentations.0.short_edge_length=64",
+        *more,
+    ]
+
+
+def run(*options: str) -> None:
+    """Do what ``python train_net.py`` does, in this process."""
+    args = argument_parser().parse_args([*options])
+    train_net.main(args, train_net.prepare(args))
+
+
+def losses(output: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    return {line["iteration"]: line["total_loss"] for line in lines if "total_loss" in line}
+
+
+def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    flags = ["--config-file", CONFIG]
+    run(*flags, *words(data, first, "train.max_iter=2"))
+    assert set(losses(first)) == {0, 1}
+    scores = json.loads((first / "evaluation.json").read_text())
+    assert set(scores) == {"bbox", "segm", "polyp"}
+    assert 0 <= scores["polyp"]["Dice"] <= 1
+    assert list(first.glob("events.out.tfevents.*"))
+
+    # The saved config trains the same: equal losses at equal seeds.
+    run("--config-file", str(first / "config.yaml"), f"train.output_dir={second}")
+    assert losses(second) == losses(first)
+
+    # A second run does not write over the first; --resume goes on at the next iteration.
+    with pytest.raises(InputError, match="pass --resume"):
+        run(*flags, *words(data, first))
+    run("--resume", *flags, *words(data, first, "train.max_iter=3"))
+    assert set(losses(first)) == {0, 1, 2}
+    saved = torch.load(first / "model_final.pth", map_location="cpu", weights_only=True)
+    assert saved["iteration"] == 2
+
+    # Scoring takes the run's last checkpoint, and leaves the run's own files as they are.
+    config = (first / "config.yaml").read_text()
+    run("--eval-only", *flags, *words(data, first))
+    assert (first / "config.yaml").read_text() == config
+    again = json.loads((first / "evaluation" / "evaluation.json").read_text())
+    assert again == json.loads((first / "evaluation.json").read_text())
+
+
+def test_images_without_objects_train(data: Path, tmp_path: Path) -> None:
+    content = json.loads((data / "annotations" / "train.json").read_text())
+    content["annotations"] = []
+    empty = tmp_path / "empty.json"
+    content["info"]["image_root"] = str(data)
+    empty.write_text(json.dumps(content))
+    output = tmp_path / "run"
+    options = words(data, output, "train.max_iter=1", "model.roi_heads.batch_size_per_image=8")
+    options[0] = f"dataloader.train.dataset={{name:{tmp_path.name},json_file:{empty}}}"
+    run("--config-file", CONFIG, *options)
+    assert all(math.isfinite(value) for value in losses(output).values())
+
+
+def test_no_predictions_score_zero(data: Path, tmp_path: Path) -> None:
+    silent = "model.roi_heads.box_predictor.test_score_thresh=1.0"
+    run("--config-file", CONFIG, *words(data, tmp_path, "train.max_iter=1", silent))
+    scores = json.loads((tmp_path / "evaluation.json").read_text())
+    assert scores["bbox"]["AP"] == scores["segm"]["AP50"] == 0
+    assert scores["polyp"]["Dice"] == scores["polyp"]["recall"] == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "overrides", "sentence"),
+    [
+        ([], ["train.max_itr=3"], "did you mean max_iter?"),
+        ([], ["train.max_iter=3", "--resume"], "put flags before"),
+        ([], ["train.max_iter=x"], "expected a value of type int"),
+        ([], ["train.init_checkpoint=gone.pth"], "gone.pth does not exist"),
+        ([], ["dataloader.train.dataset={name:x,json_file:gone.json}"], "gone.json"),
+        ([], ["train.device=tpu3"], "not a device"),
+        (["--num-gpus", "3"], [], "not a multiple of the 3"),
+        (["--eval-only"], [], "holds no checkpoint"),
+        (["--eval-only"], ["train.init_checkpoint=gone.pth"], "gone.pth does not exist"),
+        (["--resume"], ["train.init_checkpoint=gone.pth"], "gone.pth does not exist"),
+    ],
+)
+def test_wrong_input_is_told_before_anything_is_built(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    overrides: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    options = ["--config-file", CONFIG, *flags, *words(data, tmp_path / "run", *overrides)]
+    with pytest.raises(InputError) as error:
+        train_net.prepare(argument_parser().parse_args(options))
+    assert sentence in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_are_gone_are_named(data: Path, tmp_path: Path) -> None:
+    content = json.loads((data / "annotations" / "train.json").read_text())
+    content["info"]["image_root"] = str(data)
+    content["images"][0]["file_name"] = "images/lost.jpg"
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    options = words(data, tmp_path / "run")
+    options[0] = f"dataloader.train.dataset={{name:lost,json_file:{tmp_path}/train.json}}"
+    with pytest.raises(InputError, match=r"lost\.jpg"):
+        train_net.prepare(argument_parser().parse_args(["--config-file", CONFIG, *options]))
+
+
+def test_folder_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    options = words(data, tmp_path / "file" / "run")
+    with pytest.raises(InputError, match="train.output_dir"):
+        train_net.prepare(argument_parser().parse_args(["--config-file", CONFIG, *options]))
+
+
+def test_command_ends_with_one_line_and_code_2() -> None:
+    command = [sys.executable, str(REPOSITORY / "train_net.py"), "--config-file", "gone.py"]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[-1] == "error: config file gone.py does not exist."
+    assert "Traceback" not in process.stderr

@@ -1,0 +1,107 @@
+#!/usr/bin/env python
+"""The whole job on synthetic colonoscopy, in minutes and without any data of yours.
+
+Makes a set, converts it as you would convert Kvasir-SEG, trains Mask R-CNN + INSPIRE from random
+weights, scores what was held out, and draws curves and predictions. Each command is printed.
+"""
+
+import argparse
+import json
+import math
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))  # works without an install
+
+CONFIG = "configs/polyp/demo_mask_rcnn_inspire.py"
+NUM_IMAGES, TRAIN_SHARE = 400, 0.9
+# A folder that holds this file was made by the demo, which may make it anew.
+MARKER = "made_by_demo"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the demo; exits with the code of the first command that fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "runs" / "demo")
+    parser.add_argument("--seed", type=int, default=0, help="of images, split and training")
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the config")
+    args = parser.parse_args(argv)
+
+    from inspire_d2.errors import exit_on_input_error
+
+    start = time.monotonic()
+    with exit_on_input_error():
+        prepare_folder(args.output)
+    data, run = args.output / "data", args.output / "run"
+    seed = str(args.seed)
+    call("datasets/make_synthetic.py", "--output", data, "--num-images", NUM_IMAGES,
+         "--size", 192, "--seed", seed)  # fmt: skip
+    call("datasets/prepare_polyps.py", "--layout", "kvasir", "--root", data,
+         "--ratio", TRAIN_SHARE, "--seed", seed)  # fmt: skip
+    datasets = [
+        f"dataloader.{split}.dataset={{name:demo_{name},json_file:{data}/annotations/{name}.json}}"
+        for split, name in (("train", "train"), ("test", "val"))
+    ]
+    call("train_net.py", "--config-file", CONFIG, f"train.output_dir={run}", f"train.seed={seed}",
+         *datasets, *args.opts)  # fmt: skip
+    with exit_on_input_error():
+        show(data, run, args.output, time.monotonic() - start)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make an empty folder for the demo; one that an earlier demo made is emptied."""
+    from inspire_d2.errors import InputError
+
+    if folder.exists() and not (folder / MARKER).exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} holds files that no demo made: name another with --output.")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
+
+
+def call(script: str, *arguments: object) -> None:
+    """Print and run one of the repository's scripts, as a user would; exit where it fails."""
+    command = ["python", script, *map(str, arguments)]
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    try:
+        code = subprocess.run([sys.executable, *command[1:]], cwd=REPOSITORY).returncode
+    except KeyboardInterrupt:
+        code = 130
+    if code:
+        sys.exit(code)
+
+
+def show(data: Path, run: Path, output: Path, seconds: float) -> None:
+    """Draw curves and predictions, print the scores and where everything lies."""
+    from inspire_d2.data import polyp_dataset
+    from inspire_d2.visualization import plot_curves, prediction_grid, read_predictions
+
+    plot_curves(run / "metrics.json", output / "curves.png")
+    dicts = polyp_dataset("demo_val", str(data / "annotations" / "val.json"))
+    predictions = read_predictions(run / "coco_instances_results.json", dicts)
+    prediction_grid(dicts, predictions, output / "predictions.png")
+    scores = json.loads((run / "evaluation.json").read_text())
+    rows = [
+        ("box AP50", scores["bbox"]["AP50"], "%"),
+        ("mask AP50", scores["segm"]["AP50"], "%"),
+        ("Dice, images with polyps", scores["polyp"]["Dice"], ""),
+        ("IoU, images with polyps", scores["polyp"]["IoU"], ""),
+        ("polyps found", scores["polyp"].get("recall"), ""),
+    ]
+    print(f"\nOn {len(dicts)} held-out images, after {seconds / 60:.1f} minutes:")
+    for name, value, unit in rows:
+        shown = "-" if value is None or math.isnan(value) else f"{value:.2f}"
+        print(f"  {name:<26}{shown:>8} {unit}")
+    print("Look at:")
+    for path in ("predictions.png", "curves.png", "run/metrics.json", "run/config.yaml"):
+        print(f"  {output / path}")
+    print('To train on your own images: README.md, "Your own data".')
+
+
+if __name__ == "__main__":
+    main()
