@@ -133,6 +133,12 @@ case "$*" in
     printf 'detectron2/__init__.py,,\ntools/__init__.py,,\n' \
         >$aside/sal_detectron2-0.7.2.dist-info/RECORD
     ;;
+*" --no-cache-dir "*)
+    mkdir -p .venv/site/{detectron2,tools/__pycache__,detectron2-0.6.dist-info}
+    touch .venv/site/tools/{__init__,train_net}.py .venv/site/tools/__pycache__/__init__.pyc
+    printf '%s,,\n' detectron2/__init__.py tools/__init__.py tools/train_net.py \
+        tools/__pycache__/__init__.pyc >.venv/site/detectron2-0.6.dist-info/RECORD
+    ;;
 esac
 """
 
@@ -220,6 +226,20 @@ def test_wheel_is_installed_without_its_tools(checkout):
     site = checkout.folder / ".venv/site"
     assert {p.name for p in site.iterdir()} == {"detectron2", "sal_detectron2-0.7.2.dist-info"}
     record = site / "sal_detectron2-0.7.2.dist-info" / "RECORD"
+    assert record.read_text() == "detectron2/__init__.py,,\n"
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_compiled_detectron2_is_installed_without_its_tools(checkout, foreign):
+    tools = checkout.folder / ".venv/site/tools"
+    checkout.setup()
+    if foreign:
+        tools.mkdir()
+        (tools / "of_another_package.py").touch()
+    assert checkout.setup(DETECTRON2="source").returncode == 0
+    left = [path.name for path in tools.rglob("*")]
+    assert left == (["of_another_package.py"] if foreign else []) and tools.exists() == foreign
+    record = tools.parent / "detectron2-0.6.dist-info" / "RECORD"
     assert record.read_text() == "detectron2/__init__.py,,\n"
 
 

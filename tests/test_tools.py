@@ -1,10 +1,16 @@
-"""The scripts in tools/ that draw something."""
+"""The scripts in tools/."""
 
 import runpy
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
+import torch
+import torchvision
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.modeling.backbone.resnet import BasicStem, ResNet
+from torch import nn
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
@@ -18,3 +24,40 @@ def test_the_architecture_is_drawn(tmp_path, capsys):
     assert image.shape == (960, 1800, 3)
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50  # planes, chips and text
     assert output.stat().st_size < 250_000
+
+
+@pytest.mark.parametrize(("arch", "depth"), [("resnet18", 18), ("resnet50", 50)])
+def test_converted_weights_compute_torchvisions_features(tmp_path, arch, depth):
+    theirs = torchvision.models.get_model(arch).eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    output = tmp_path / "weights" / "ours.pkl"
+    main = runpy.run_path(str(TOOLS / "convert_torchvision.py"))["main"]
+    main([arch, str(output), "--weights", str(tmp_path / "theirs.pth")])
+
+    options = {"stride_in_1x1": False} if depth == 50 else {}
+    stages = ResNet.make_default_stages(depth, norm="FrozenBN", **options)
+    ours = ResNet(BasicStem(norm="FrozenBN"), stages, out_features=["res2", "res5"]).eval()
+    DetectionCheckpointer(ours).load(str(output))
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        features = ours(images)
+        expected = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
+        expected = {"res2": theirs.layer1(expected)}
+        expected["res5"] = theirs.layer4(theirs.layer3(theirs.layer2(expected["res2"])))
+    for name, value in expected.items():
+        torch.testing.assert_close(features[name], value, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_that_are_none_are_refused(tmp_path, capsys):
+    main = runpy.run_path(str(TOOLS / "convert_torchvision.py"))["main"]
+    (tmp_path / "none.pth").write_bytes(b"")
+    for words in (["resnet17"], ["resnet18", "--weights", str(tmp_path / "none.pth")]):
+        with pytest.raises(SystemExit) as error:
+            main([words[0], str(tmp_path / "out.pkl"), *words[1:]])
+        assert error.value.code == 2
+        assert capsys.readouterr().err.startswith("error: ")
+    assert not (tmp_path / "out.pkl").exists()

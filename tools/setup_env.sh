@@ -148,13 +148,27 @@ install_detectron2() {
     case $choice in
     wheel) install_wheel "$site" ;;
     # pip keeps what it built in its cache, whatever PyTorch it was built with: not here.
-    source) pip install --no-deps --no-build-isolation --no-cache-dir "$(pin source)" ;;
-    *) install_checkout ;;
+    source)
+        pip install --no-deps --no-build-isolation --no-cache-dir "$(pin source)" &&
+            drop_tools "$site"
+        ;;
+    *) install_checkout && drop_tools "$site" ;;
     esac
 }
 
-# The wheel is tagged for Python 3.10, but its Python code runs on later ones. It also holds a
-# top-level package `tools`, which would hide ours: so it is unpacked aside, and that left out.
+# Detectron2 installs its scripts as a top-level package `tools`, which would hide ours: delete what
+# it lists of that, and nothing else.
+drop_tools() {
+    local site=$1 record file
+    record=$(echo "$site"/detectron2-*.dist-info/RECORD)
+    while IFS=, read -r file _; do
+        case $file in tools/*) rm -f "$site/$file" ;; esac
+    done <"$record" && sed -i '/^tools\//d' "$record" || return
+    rmdir "$site/tools/__pycache__" "$site/tools" 2>/dev/null || true
+}
+
+# The wheel is tagged for Python 3.10, but its Python code runs on later ones. pip unpacks a wheel
+# for another Python only into a folder of its own; from there all but `tools` moves in.
 install_wheel() {
     local site=$1 aside=$state/wheel
     rm -rf "$aside" && pin wheel >"$state/wheel.txt" &&

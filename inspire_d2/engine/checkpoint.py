@@ -25,7 +25,7 @@ COMPONENTS = (
     ("RoI heads", r"^roi_heads\."),
     ("other", r""),
 )
-BOTTOM_UP = COMPONENTS[0][0]
+BOTTOM_UP, NEW = COMPONENTS[0][0], COMPONENTS[3][0]
 # What an ImageNet checkpoint holds beyond a detector's need: its classifier, and deeper stages.
 CLASSIFIER = re.compile(r"^(fc|fc1000|linear|pred)[._]")
 STAGE = re.compile(r"^(?:backbone\.bottom_up\.)?(res\d|s\d)\.")
@@ -36,7 +36,8 @@ class ReportingCheckpointer(DetectionCheckpointer):
 
     Raises InputError from :meth:`load` if the file cannot be read, or unless ``allow_partial``:
     if the bottom-up is not fully loaded, a key of the file fits nowhere, or, with ``complete``
-    (evaluation, resume), anything at all is missing.
+    (evaluation, resume), anything at all is missing. An FPN's checkpoint is complete: without the
+    pyramid's new tensors, which then are as they began, the model computes that FPN's outputs.
     """
 
     def __init__(
@@ -97,7 +98,8 @@ class ReportingCheckpointer(DetectionCheckpointer):
         left_over = [k for k in incompatible.unexpected_keys if _is_left_over(k, keys)]
         unexpected = [k for k in incompatible.unexpected_keys if k not in set(left_over)]
         rows, not_loaded = [], {}
-        for name, group in _by_component(keys).items():
+        keys_of = _by_component(keys)
+        for name, group in keys_of.items():
             absent = [key for key in group if key in missing]
             misshapen = [key for key in group if key in wrong_shape]
             not_loaded[name] = absent + misshapen
@@ -119,6 +121,8 @@ class ReportingCheckpointer(DetectionCheckpointer):
         if not_loaded.get(BOTTOM_UP):
             lacking = not_loaded[BOTTOM_UP]
             self._refuse(f"it leaves {len(lacking)} tensors of the bottom-up unset", lacking)
+        if not_loaded.get(NEW) == keys_of.get(NEW, []) and self._complete:
+            not_loaded.pop(NEW, None)
         everything = [key for group in not_loaded.values() for key in group]
         if self._complete and everything:
             self._refuse(f"it leaves {len(everything)} tensors of the model unset", everything)

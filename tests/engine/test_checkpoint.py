@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,17 @@ def test_scoring_needs_every_tensor(save: Save, imagenet: str) -> None:
     model = Detector()
     ReportingCheckpointer(model, complete=True).load(save(state))
     torch.testing.assert_close(model.state_dict(), state)
+
+
+def test_checkpoint_of_the_fpn_can_be_scored(save: Save) -> None:
+    state = Detector().state_dict()
+    fpn = {k: v for k, v in state.items() if not re.search(r"(ise|align|fusion|ssba)\d", k)}
+    assert len(fpn) < len(state)
+    ReportingCheckpointer(Detector(), complete=True).load(save(fpn))
+    # A part of the new tensors is neither an FPN's checkpoint nor one of ours.
+    partial = {k: v for k, v in state.items() if "ssba" not in k}
+    with pytest.raises(InputError, match="tensors of the model unset"):
+        ReportingCheckpointer(Detector(), complete=True).load(save(partial))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"not a checkpoint"])

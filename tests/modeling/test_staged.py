@@ -227,3 +227,18 @@ def test_frozen_batch_norms_do_not_warn(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.WARNING):
         tiny_pyramid(tiny_resnet("BN", freeze_at=5))
     assert not caplog.records
+
+
+@pytest.mark.parametrize("feedback", ["shared", "separate"])
+def test_batch_norms_of_the_lateral_convolutions_warn(
+    feedback: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Both steps run the lateral convolutions, whichever stages the second one runs.
+    with caplog.at_level(logging.WARNING):
+        tiny_pyramid(tiny_resnet("GN"), norm="BN", feedback=feedback)
+    assert [record.getMessage()[:13] for record in caplog.records] == ["4 batch norms"]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        tiny_pyramid(tiny_resnet("GN"), norm="GN", feedback=feedback)
+        tiny_pyramid(tiny_resnet("GN"), norm="BN", steps=1)
+    assert not caplog.records

@@ -1,0 +1,99 @@
+"""README.md's commands and code, run as they stand on a few synthetic images.
+
+Commands are read from the page. What is added to them only makes them short (few iterations,
+small images) or spares a download. `make` is what runs this test; its DETECTRON2 choices need a
+network or a checkout.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from omegaconf import OmegaConf
+
+from inspire_d2.data.synthetic import write_synthetic_set
+from inspire_d2.modeling import InspireFPN
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TEXT = (REPOSITORY / "README.md").read_text()
+SHORT = {
+    "train_net.py": [
+        "train.max_iter=2",
+        "dataloader.train.total_batch_size=2",
+        "dataloader.train.num_workers=0",
+        "dataloader.test.num_workers=0",
+        "dataloader.train.mapper.augmentations.0.short_edge_length=[64]",
+        "dataloader.test.mapper.augmentations.0.short_edge_length=64",
+    ],
+    "tools/convert_torchvision.py": ["--weights", "resnet18.pth"],
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[list[str]]:
+    lines = "".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_every_command_is_of_a_kind_that_is_run() -> None:
+    for words in commands():
+        assert words[0] == "python" or "make" in words, words
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Lay a working folder out as a user's: the checkout's files, and images of their own."""
+    for name in ("configs", "tools", "train_net.py", "inspire_d2"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "prepare_polyps.py").symlink_to(
+        REPOSITORY / "datasets" / "prepare_polyps.py"
+    )
+    write_synthetic_set(tmp_path / "my", 10, seed=5, size=96)
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    return tmp_path
+
+
+def test_commands_run_in_their_order(checkout: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    for words in commands():
+        if words[0] != "python":
+            continue
+        command = [sys.executable, *words[1:], *SHORT.get(words[1], [])]
+        process = subprocess.run(
+            command, cwd=checkout, env=environment, capture_output=True, text=True
+        )
+        assert process.returncode == 0, f"{words}\n{process.stdout[-3000:]}{process.stderr[-3000:]}"
+    # The table that the last command prints has a row for each of the two runs.
+    assert {"my", "my2"} <= {line.split("|")[1].strip() for line in process.stdout.splitlines()[2:]}
+
+
+def test_code_builds_the_model() -> None:
+    code = next(block for block in blocks("python") if "InspireFPN" in block)
+    assert len([line for line in code.splitlines() if line]) <= 8
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert isinstance(names["model"].backbone, InspireFPN)
+
+
+def test_lines_for_a_config_of_your_own_are_valid() -> None:
+    code = next(block for block in blocks("python") if "update" in block)
+    loaders = {"train": {"dataset": {"name": "a"}}, "test": {"dataset": {"name": "b"}}}
+    names = {"dataloader": OmegaConf.create(loaders), "train": OmegaConf.create({})}
+    exec(code, names)
+    assert names["dataloader"].test.dataset.json_file == "my/annotations/val.json"
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        if "://" not in target:
+            assert (REPOSITORY / target).exists(), target

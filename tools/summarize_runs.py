@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""Print a Markdown table of finished runs: scores, time per iteration, peak memory.
+
+    python tools/summarize_runs.py runs/polyp/mask_rcnn_r18_fpn runs/polyp/mask_rcnn_r18_inspire
+
+Reads each run's evaluation.json, metrics.json and config.yaml, writes nothing.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
+
+from inspire_d2.errors import InputError, exit_on_input_error
+
+# Column, task and metric in evaluation.json, format
+SCORES = (
+    ("box AP", "bbox", "AP", ".1f"),
+    ("box AP50", "bbox", "AP50", ".1f"),
+    ("mask AP", "segm", "AP", ".1f"),
+    ("mask AP50", "segm", "AP50", ".1f"),
+    ("Dice", "polyp", "Dice", ".3f"),
+    ("IoU", "polyp", "IoU", ".3f"),
+    ("polyps found", "polyp", "recall", ".3f"),
+    ("false positives/image", "polyp", "fp_per_image", ".2f"),
+)
+
+
+def summarize(run: Path) -> dict[str, str]:
+    """Read one run's row.
+
+    Raises:
+        InputError: the run has not been scored, or its files cannot be read.
+    """
+    from inspire_d2.engine.config import load_config
+
+    try:
+        scores = json.loads((run / "evaluation.json").read_text())
+        lines = [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run} is not a finished run: {error}.") from error
+    cfg = load_config(str(run / "config.yaml"))
+    row = {
+        "run": run.name,
+        "seed": str(cfg.train.seed),
+        "iterations x images": f"{cfg.train.max_iter} x {cfg.dataloader.train.total_batch_size}",
+    }
+    for name, task, metric, form in SCORES:
+        value = scores.get(task, {}).get(metric)
+        row[name] = "-" if value is None else format(value, form)
+    row["s/iteration"] = _median(lines, "time", ".2f")
+    row["peak memory, GB"] = _median(lines[-3:], "memory_gb", ".1f")
+    return row
+
+
+def _median(lines: list[dict[str, Any]], key: str, form: str) -> str:
+    values = [line[key] for line in lines if key in line]
+    return format(statistics.median(values), form) if values else "-"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table of the runs named; exits with 2 on wrong input."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", help="output folders of train_net.py")
+    args = parser.parse_args(argv)
+    with exit_on_input_error():
+        rows = [summarize(run) for run in args.runs]
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|" + "---|" * len(rows[0]))
+    for row in rows:
+        print("| " + " | ".join(row.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
