@@ -235,10 +235,10 @@ def test_batch_norms_of_the_lateral_convolutions_warn(
 ) -> None:
     # Both steps run the lateral convolutions, whichever stages the second one runs.
     with caplog.at_level(logging.WARNING):
-        tiny_pyramid(tiny_resnet("GN"), norm="BN", feedback=feedback)
+        tiny_pyramid(tiny_resnet("FrozenBN"), norm="BN", feedback=feedback)
     assert [record.getMessage()[:13] for record in caplog.records] == ["4 batch norms"]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        tiny_pyramid(tiny_resnet("GN"), norm="GN", feedback=feedback)
-        tiny_pyramid(tiny_resnet("GN"), norm="BN", steps=1)
+        tiny_pyramid(tiny_resnet("FrozenBN"), norm="LN", feedback=feedback)
+        tiny_pyramid(tiny_resnet("FrozenBN"), norm="BN", steps=1)
     assert not caplog.records
