@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(sysconfig.get_path("purelib"))
+# A job in the background of a shell ignores Ctrl-C, and so would what it starts.
+HEED_CTRL_C = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 # Whoever installs inspire_d2 into an environment of their own is free to choose versions.
 pinned = pytest.mark.skipif(
@@ -186,6 +189,7 @@ class Checkout:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=HEED_CTRL_C,
         )
 
     def asked(self, part: str) -> bool:

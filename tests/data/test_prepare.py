@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,8 @@ from inspire_d2.data.layouts import Pair
 from inspire_d2.errors import InputError
 
 TOOL = Path(__file__).resolve().parents[2] / "datasets" / "prepare_polyps.py"
+# A job in the background of a shell ignores Ctrl-C, and so would what it starts.
+HEED_CTRL_C = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 def run(tool: ModuleType, *arguments: object) -> None:
@@ -244,7 +247,8 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, make_folders: Callable[..., None]
         for folder in ("images", "masks"):
             (root / folder / f"b{i}.png").symlink_to("a.png")
     command = [sys.executable, TOOL, "--layout", "kvasir", "--root", root, "--ratio", "0.5"]
-    with subprocess.Popen([*command, "--jobs", "2"], stderr=subprocess.PIPE) as process:
+    command += ["--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=HEED_CTRL_C) as process:
         said = b""
         while b"reading" not in said and process.poll() is None:
             said += process.stderr.read1()
