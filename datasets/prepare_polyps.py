@@ -96,5 +96,6 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("interrupted, nothing was written", file=sys.stderr)
+        # On a line of its own: the progress bar may not have ended its line.
+        print("\ninterrupted, nothing was written", file=sys.stderr)
         sys.exit(130)
