@@ -52,5 +52,5 @@ optimizer.params.lr_factor_func = None
 optimizer.lr = 1e-3
 
 train.output_dir = "runs/demo"
-train.max_iter = 450
+train.max_iter = 350
 train.checkpointer.period = 100
