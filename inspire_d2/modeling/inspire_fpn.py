@@ -163,17 +163,26 @@ class InspireFPN(FPN):
         for name, level, lateral in zip(
             reversed(self.in_features), reversed(self._levels), self.lateral_convs, strict=True
         ):
-            resident = lateral(features[name])
+            # Maps are read a pixel at a time, all channels of it (gather.py, pixelwise.py).
+            feature = features[name].contiguous(memory_format=torch.channels_last)
+            resident = lateral(feature)
             if self._ise:
-                resident = resident + getattr(self, f"ise{level}")(features[name])
+                resident = getattr(self, f"ise{level}")(feature, onto=resident)
             if coarser is not None:
-                aligned = getattr(self, f"align{level}")(coarser, resident)
-                resident = getattr(self, f"fusion{level}")(aligned, resident)
+                resident = self._align_and_fuse(level, coarser, resident)
                 if self._fuse_type == "avg":
                     resident = resident / 2
             coarser = resident
             pyramid.insert(0, coarser)
         return pyramid
+
+    def _align_and_fuse(
+        self, level: int, coarse: torch.Tensor, resident: torch.Tensor
+    ) -> torch.Tensor:
+        align, fusion = getattr(self, f"align{level}"), getattr(self, f"fusion{level}")
+        if isinstance(align, DeformAlign):
+            return fusion(align(coarse, resident), resident)
+        return fusion.fuse_read(coarse, align.reads(coarse, resident), resident)
 
     def _feed_back(
         self, pyramid: list[torch.Tensor], first: dict[str, torch.Tensor]

@@ -13,6 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import deform_conv2d
 
+from .gather import Reads, gather, nearest_reads, shifted_reads
+from .pixelwise import add_weighted
+
 __all__ = ["AdaptiveFusion", "DeformAlign", "FlowAlign", "UpsampleAlign", "upsample_nearest"]
 
 EMBED_CHANNELS = 16
@@ -47,17 +50,29 @@ class AdaptiveFusion(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def gate(self, moving: torch.Tensor, resident: torch.Tensor) -> torch.Tensor:
-        """Return lambda in (0, 2), of shape (N, 1, H, W)."""
-        m = _at_least_float32(self.embed_moving(moving))
-        r = _at_least_float32(self.embed_resident(resident))
+        """Map the two embeddings (N, e, H, W) to lambda in (0, 2), of shape (N, 1, H, W)."""
+        m, r = _at_least_float32(moving), _at_least_float32(resident)
         norms = m.norm(dim=1, keepdim=True) * r.norm(dim=1, keepdim=True)
         correlation = (m * r).sum(dim=1, keepdim=True) / norms.clamp(min=1e-6)
         return 2 * torch.sigmoid(self.scale * correlation + self.bias)
 
     def forward(self, moving: torch.Tensor, resident: torch.Tensor) -> torch.Tensor:
         """Fuse two maps (N, d, H, W) into one of the same shape."""
-        gate = self.gate(moving, resident).to(resident.dtype)
-        return gate * moving + (2 - gate) * resident
+        gate = self.gate(self.embed_moving(moving), self.embed_resident(resident))
+        gate = gate.to(resident.dtype)
+        return add_weighted(gate * moving, 2 - gate, resident)
+
+    def fuse_read(self, coarse: torch.Tensor, reads: Reads, resident: torch.Tensor) -> torch.Tensor:
+        """Fuse what ``reads`` takes from coarse (N, d, h, w) with a map (N, d, H, W).
+
+        Equal to ``forward(gather(coarse, reads), resident)``, and cheaper: a 1x1 convolution and a
+        read whose weights sum to 1 commute, so the embedding is computed on the coarse map, and
+        lambda multiplies the weights of the read instead of what was read.
+        """
+        moving = gather(self.embed_moving(coarse), reads)
+        gate = self.gate(moving, self.embed_resident(resident))
+        read = gather(coarse, reads.scaled(gate))
+        return add_weighted(read, 2 - gate.to(resident.dtype), resident)
 
 
 class FlowAlign(nn.Module):
@@ -80,25 +95,13 @@ class FlowAlign(nn.Module):
         embedded = upsample_nearest(self.embed_coarse(coarse), fine)
         return self.offset(torch.cat([embedded, self.embed_fine(fine)], dim=1))
 
+    def reads(self, coarse: torch.Tensor, fine: torch.Tensor) -> Reads:
+        """Say where each pixel of fine (N, d, H, W) reads coarse (N, d, h, w)."""
+        return shifted_reads(coarse, _at_least_float32(self.flow(coarse, fine)))
+
     def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
         """Lay coarse (N, d, h, w) on fine (N, d, H, W): an aligned map (N, d, H, W)."""
-        flow = _at_least_float32(self.flow(coarse, fine))
-        return sample_at(coarse.to(flow.dtype), flow).to(coarse.dtype)
-
-
-def sample_at(coarse: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """Read coarse (N, d, h, w) bilinearly at each fine pixel's nearest coarse pixel + flow.
-
-    flow is (N, 2, H, W), x before y, in coarse pixels; reads beyond the border see the border.
-    """
-    height, width = flow.shape[2:]
-    rows = torch.arange(height, device=flow.device).div(2, rounding_mode="floor")
-    columns = torch.arange(width, device=flow.device).div(2, rounding_mode="floor")
-    # grid_sample's coordinates with align_corners=False: pixel i's centre is (2i + 1) / size - 1.
-    x = (2 * (columns + flow[:, 0]) + 1) / coarse.shape[3] - 1
-    y = (2 * (rows[:, None] + flow[:, 1]) + 1) / coarse.shape[2] - 1
-    grid = torch.stack([x, y], dim=-1)
-    return F.grid_sample(coarse, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return gather(coarse, self.reads(coarse, fine))
 
 
 class DeformAlign(nn.Module):
@@ -128,6 +131,10 @@ class DeformAlign(nn.Module):
 
 class UpsampleAlign(nn.Module):
     """FPN's nearest up-sampling, for ablation."""
+
+    def reads(self, coarse: torch.Tensor, fine: torch.Tensor) -> Reads:
+        """Say where each pixel of fine (N, d, H, W) reads coarse (N, d, h, w)."""
+        return nearest_reads(coarse, fine)
 
     def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
         """Lay coarse (N, d, h, w) on fine (N, d, H, W): an up-sampled map (N, d, H, W)."""

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .pixelwise import as_rows, project
+
 __all__ = ["AdaptiveDescriptor", "FeatureEnhancement"]
 
 # Channels of the pooled vector's MLP: c / REDUCTION, as in squeeze-and-excitation.
@@ -33,7 +35,7 @@ class AdaptiveDescriptor(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map features (N, c, H, W) to the gate A' in (0, 1), of shape (N, c, 1, 1)."""
-        pooled = x.mean(dim=(2, 3))
+        pooled = as_rows(x).mean(dim=1)
         gate = torch.sigmoid(self.excite(F.relu(self.squeeze(pooled))))
         return gate[:, :, None, None]
 
@@ -51,16 +53,16 @@ class FeatureEnhancement(nn.Module):
         self.map_feature = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
         self.map_descriptor = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
         self.norm = nn.GroupNorm(math.gcd(hidden_channels, 8), hidden_channels)
-        self.output = nn.Conv2d(hidden_channels, out_channels, 1)
+        self.output = nn.Conv2d(hidden_channels, out_channels, 1, bias=False)
         nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map features (N, c, H, W) to their enhancement (N, d, H, W)."""
-        batch, channels, height, width = x.shape
-        gate = self.descriptor(x).view(batch, 1, channels)
-        # (N, h, c), then one matrix product an image.
+    def hidden(self, x: torch.Tensor) -> torch.Tensor:
+        """Map features (N, c, H, W) to the hidden ones before W_o, (N, h, H, W)."""
+        gate = self.descriptor(x).flatten(1)[:, None]
+        # One matrix (h, c) an image.
         weight = self.map_feature.weight.flatten(1) + self.map_descriptor.weight.flatten(1) * gate
-        hidden = torch.matmul(weight.to(x.dtype), x.flatten(2))
-        hidden = F.relu(self.norm(hidden.view(batch, -1, height, width)))
-        return self.output(hidden)
+        return F.relu(self.norm(project(weight, x)))
+
+    def forward(self, x: torch.Tensor, onto: torch.Tensor | None = None) -> torch.Tensor:
+        """Map features (N, c, H, W) to their enhancement (N, d, H, W), added to ``onto``."""
+        return project(self.output.weight.flatten(1), self.hidden(x), onto)
