@@ -67,8 +67,6 @@ def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
             f"dataloader.train.total_batch_size={batch} is not a multiple of the {world_size} "
             "processes asked for."
         )
-    if cfg.train.amp.enabled and not torch.cuda.is_available():
-        raise InputError("train.amp.enabled=True needs a GPU; on the CPU leave it False.")
 
 
 def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfig) -> None:

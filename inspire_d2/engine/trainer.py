@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from detectron2.config import instantiate
-from detectron2.engine import AMPTrainer, SimpleTrainer, hooks
+from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
@@ -20,6 +20,7 @@ from torch import nn
 
 from .checkpoint import ReportingCheckpointer
 from .hooks import MemoryMonitor, ProgressWriter
+from .precision import make_trainer
 
 __all__ = ["evaluate", "run_evaluation", "run_training"]
 
@@ -33,14 +34,15 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     Returns the last evaluation's results on the main process, {} elsewhere.
     """
     model = instantiate(cfg.model).to(cfg.train.device)
+    if cfg.train.get("channels_last"):  # configs saved before it was there lack it
+        model = model.to(memory_format=torch.channels_last)
     logger.info("%s", _describe(model))
     optimizer = instantiate(_with_model(cfg.optimizer, model))
     loader = instantiate(cfg.dataloader.train)
     model = create_ddp_model(model, **_ddp_options(cfg))
-    if cfg.train.amp.enabled:
-        trainer = AMPTrainer(model, loader, optimizer)
-    else:
-        trainer = SimpleTrainer(model, loader, optimizer)
+    trainer = make_trainer(
+        model, loader, optimizer, amp=cfg.train.amp.enabled, device=cfg.train.device
+    )
     checkpointer = ReportingCheckpointer(
         model,
         cfg.train.output_dir,

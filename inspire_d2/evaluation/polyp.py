@@ -1,4 +1,4 @@
-"""Polyp metrics of instance predictions: Dice, IoU, polyp-wise recall, false positives.
+"""Polyp metrics of instances and of semantic maps: Dice, IoU, polyp-wise recall, false positives.
 
 Shape shorthand in this module: N predictions, G polyps, H, W (pixels of the original image).
 """
@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
+import torch
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
+from scipy import ndimage
 
 from inspire_d2.errors import InputError, first_few
 
@@ -24,10 +26,15 @@ __all__ = ["PolypEvaluator", "annotation_masks", "match_polyps"]
 logger = logging.getLogger(__name__)
 
 FOUND_IOU = 0.5
+# Least pixels of a component of a semantic map; datasets/prepare_polyps.py drops smaller polyps.
+MIN_COMPONENT = 30
 
 
 class PolypEvaluator(DatasetEvaluator):
     """Compare the predictions of score >= ``score_threshold`` with the polyps' masks.
+
+    Predictions are a detector's instances, or the 8-connected components, of 30 pixels and more,
+    of a semantic map's foreground (the probability of any class but 0), the largest first.
 
     Every image is judged at its original size. The union of its predicted masks and the union of
     its true masks have a Dice ``2 |P & T| / (|P| + |T|)`` and an IoU ``|P & T| / |P | T|``. A polyp
@@ -88,7 +95,8 @@ class PolypEvaluator(DatasetEvaluator):
 
         Args:
             inputs: dicts with ``image_id``.
-            outputs: dicts with ``instances``: ``scores`` (N,) and ``pred_masks`` (N, H, W) bool.
+            outputs: dicts with ``instances``, which hold ``scores`` (N,) and ``pred_masks``
+                (N, H, W) bool, or with ``sem_seg``: logits (K, H, W), class 0 the background.
 
         Raises:
             InputError: predictions without masks or of another size than the image, or an image
@@ -99,10 +107,13 @@ class PolypEvaluator(DatasetEvaluator):
                 raise InputError(
                     f"image {item['image_id']!r} is not in the data set {self._dataset_name!r}"
                 )
-            if "instances" not in output:
-                raise InputError("PolypEvaluator needs a model that returns 'instances'")
             truth = self._truth[item["image_id"]]
-            masks = self._predicted_masks(output["instances"], truth)
+            if "instances" in output:
+                masks = self._predicted_masks(output["instances"], truth)
+            elif "sem_seg" in output:
+                masks = self._components(output["sem_seg"], truth)
+            else:
+                raise InputError("PolypEvaluator needs a model that returns instances or sem_seg")
             self._records.append(_judge(truth, masks, annotation_masks(truth)))
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
@@ -145,16 +156,34 @@ class PolypEvaluator(DatasetEvaluator):
                 "use a model with a mask head, or InspireCOCOEvaluator for boxes"
             )
         size = (truth["height"], truth["width"])
-        if instances.image_size != size:
-            raise InputError(
-                f"the prediction for {truth['file_name']} is {instances.image_size} (H, W), "
-                f"the data set says {size}"
-            )
+        self._check_size(instances.image_size, truth)
         instances = instances.to("cpu")
         scores = instances.scores.numpy()
         order = np.argsort(-scores, kind="stable")
         order = order[scores[order] >= self._score_threshold]
         return np.asarray(instances.pred_masks).reshape(-1, *size)[order].astype(bool)
+
+    @staticmethod
+    def _check_size(predicted: tuple[int, ...], truth: dict[str, Any]) -> None:
+        size = (truth["height"], truth["width"])
+        if tuple(predicted) != size:
+            raise InputError(
+                f"the prediction for {truth['file_name']} is {tuple(predicted)} (H, W), "
+                f"the data set says {size}"
+            )
+
+    def _components(self, logits: torch.Tensor, truth: dict[str, Any]) -> np.ndarray:
+        """Split the map's foreground at the threshold into components: bool (N, H, W)."""
+        size = (truth["height"], truth["width"])
+        self._check_size(tuple(logits.shape[1:]), truth)
+        foreground = 1 - logits.float().softmax(dim=0)[0]
+        labels, count = ndimage.label(
+            (foreground >= self._score_threshold).cpu().numpy(), structure=np.ones((3, 3))
+        )
+        masks = labels == np.arange(1, count + 1)[:, None, None]
+        areas = masks.sum(axis=(1, 2))
+        order = np.argsort(-areas, kind="stable")
+        return masks[order[areas[order] >= MIN_COMPONENT]].reshape(-1, *size)
 
 
 def annotation_masks(record: dict[str, Any]) -> np.ndarray:
@@ -244,6 +273,7 @@ def _judge(truth: dict[str, Any], predicted: np.ndarray, true: np.ndarray) -> di
         "file_name": truth["file_name"],
         "dice": 2 * both / total if total else 1.0,
         "iou": both / (total - both) if total else 1.0,
+        "gt_pixels": int(union_true.sum()),
         "num_gt": len(true),
         "num_pred": len(predicted),
         "found": found,

@@ -66,7 +66,9 @@ def shifted_reads(coarse: torch.Tensor, flow: torch.Tensor) -> Reads:
     # At the last row and column the neighbour beyond, which has weight 0, is the border itself.
     bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
     down, across = y - top, x - left
-    rows = [_rows(coarse, v, u) for v, u in ((top, left), (top, right), (bottom, left), (bottom, right))]
+    rows = [
+        _rows(coarse, v, u) for v, u in ((top, left), (top, right), (bottom, left), (bottom, right))
+    ]
     up, back = 1 - down, 1 - across
     weights = [up * back, up * across, down * back, down * across]
     return Reads(torch.stack(rows, dim=-1), torch.stack(weights, dim=-1))

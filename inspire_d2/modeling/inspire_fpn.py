@@ -79,12 +79,22 @@ class InspireFPN(FPN):
         shapes = bottom_up.output_shape()
         self._levels = [int(math.log2(shapes[name].stride)) for name in in_features]
         self._steps, self._ise, self._feedback = steps, ise, feedback
+        # The random stream goes on as after FPN's construction: with one seed, what FPN's model
+        # and this one have in common begins with the same weights.
+        with torch.random.fork_rng(devices=[]):
+            self._add_parts(out_channels, align)
+        if steps > 1:
+            self._prepare_feedback()
+
+    def _add_parts(self, out_channels: int, align: str) -> None:
+        """Add each level's ISE, SSBA and ISA."""
+        shapes = self.bottom_up.output_shape()
         hidden = max(out_channels // 4, MIN_HIDDEN)
-        for name, level in zip(in_features, self._levels, strict=True):
+        for name, level in zip(self.in_features, self._levels, strict=True):
             channels = shapes[name].channels
-            if ise:
+            if self._ise:
                 self.add_module(f"ise{level}", FeatureEnhancement(channels, out_channels, hidden))
-            if steps > 1:
+            if self._steps > 1:
                 self.add_module(f"ssba{level}", BackAugmentation(out_channels, channels, hidden))
             if level != self._levels[-1]:
                 aligner = ALIGN[align]
@@ -92,8 +102,6 @@ class InspireFPN(FPN):
                     f"align{level}", aligner() if align == "none" else aligner(out_channels)
                 )
                 self.add_module(f"fusion{level}", AdaptiveFusion(out_channels))
-        if steps > 1:
-            self._prepare_feedback()
 
     def _prepare_feedback(self) -> None:
         """Find the stages that later steps run, and copy them if they are to be separate."""

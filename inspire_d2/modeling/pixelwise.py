@@ -46,9 +46,7 @@ class _AddWeighted(torch.autograd.Function):
     """``addcmul``, whose own backward makes three maps where one will do."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(weight, y)
         return torch.addcmul(x, weight, y)
 

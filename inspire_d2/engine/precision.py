@@ -1,0 +1,41 @@
+"""Mixed precision: float16 with scaled losses on GPUs, bfloat16 on CPUs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from detectron2.engine import AMPTrainer, SimpleTrainer
+from torch import nn
+
+__all__ = ["make_trainer"]
+
+
+def make_trainer(
+    model: nn.Module,
+    loader: Iterable[Any],
+    optimizer: torch.optim.Optimizer,
+    *,
+    amp: bool,
+    device: str,
+) -> SimpleTrainer:
+    """Return Detectron2's trainer for full precision, or with ``amp`` for mixed precision."""
+    if not amp:
+        return SimpleTrainer(model, loader, optimizer)
+    if torch.device(device).type == "cuda":
+        return AMPTrainer(model, loader, optimizer)
+    # bfloat16 has float32's range, so that losses need no scaling, as AMPTrainer does on GPUs alone.
+    return SimpleTrainer(_BFloat16(model, torch.device(device).type), loader, optimizer)
+
+
+class _BFloat16(nn.Module):
+    """Run a model's forward pass under autocast to bfloat16."""
+
+    def __init__(self, model: nn.Module, device_type: str) -> None:
+        super().__init__()
+        self.model = model
+        self._device_type = device_type
+
+    def forward(self, batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Map a batch to its losses."""
+        with torch.autocast(self._device_type, dtype=torch.bfloat16):
+            return self.model(batch)
