@@ -19,6 +19,9 @@ from .pixelwise import add_weighted
 __all__ = ["AdaptiveFusion", "DeformAlign", "FlowAlign", "UpsampleAlign", "upsample_nearest"]
 
 EMBED_CHANNELS = 16
+# tau = GAIN * scale and b = GAIN * bias. An optimizer such as Adam moves a scalar by its rate at
+# each step at most; without the gain lambda would still be 1 after hundreds of steps.
+GAIN = 16.0
 
 
 def upsample_nearest(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
@@ -38,7 +41,7 @@ def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
 class AdaptiveFusion(nn.Module):
     """F_af: fuse a moving and a resident feature by their correlation at each pixel.
 
-    lambda = 2 sigmoid(scale * s + bias), with s the cosine of the two embeddings, and
+    lambda = 2 sigmoid(tau s + b), with s the cosine of the two embeddings, and
     F_af(X, Y) = lambda X + (2 - lambda) Y. At initialisation lambda = 1: FPN's plain sum.
     """
 
@@ -54,7 +57,7 @@ class AdaptiveFusion(nn.Module):
         m, r = _at_least_float32(moving), _at_least_float32(resident)
         norms = m.norm(dim=1, keepdim=True) * r.norm(dim=1, keepdim=True)
         correlation = (m * r).sum(dim=1, keepdim=True) / norms.clamp(min=1e-6)
-        return 2 * torch.sigmoid(self.scale * correlation + self.bias)
+        return 2 * torch.sigmoid(GAIN * (self.scale * correlation + self.bias))
 
     def forward(self, moving: torch.Tensor, resident: torch.Tensor) -> torch.Tensor:
         """Fuse two maps (N, d, H, W) into one of the same shape."""

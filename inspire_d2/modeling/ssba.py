@@ -8,6 +8,7 @@ from torch import nn
 
 from .isa import AdaptiveFusion
 from .ise import FeatureEnhancement
+from .pixelwise import add_weighted, project
 
 __all__ = ["BackAugmentation"]
 
@@ -22,4 +23,11 @@ class BackAugmentation(nn.Module):
 
     def forward(self, pyramid: torch.Tensor, feature: torch.Tensor) -> torch.Tensor:
         """Feed P_j (N, d, H, W) back into C_j (N, c_j, H, W): C~_j of C_j's shape."""
-        return self.fusion(self.enhancement(pyramid), feature)
+        # The enhancement is W_o h; a product with W_o commutes with the embedding and with lambda,
+        # so both act on the few channels of h.
+        hidden = self.enhancement.hidden(pyramid)
+        out = self.enhancement.output.weight.flatten(1)
+        embed = self.fusion.embed_moving
+        moving = project(embed.weight.flatten(1) @ out, hidden) + embed.bias[:, None, None]
+        gate = self.fusion.gate(moving, self.fusion.embed_resident(feature)).to(feature.dtype)
+        return add_weighted(project(out, hidden * gate), 2 - gate, feature)

@@ -11,6 +11,7 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from torch import nn
 
 from inspire_d2.modeling import FeatureEnhancement, InspireFPN
+from inspire_d2.modeling.isa import GAIN
 
 from . import reference
 
@@ -114,7 +115,9 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
             elif name.endswith("norm.weight"):
                 values = 1 + 0.3 * values
             elif name.endswith("scale"):
-                values = 1.5 + 0.5 * values
+                values = (1.5 + 0.5 * values) / GAIN
+            elif parameter.dim() == 0:  # a fusion's bias
+                values *= 0.5 / GAIN
             else:
                 values *= 0.5
             parameter.copy_(values)

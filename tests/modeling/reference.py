@@ -113,7 +113,8 @@ def correlation(moving: Array, resident: Array, params: Params) -> Array:
 def adaptive_fusion(moving: Array, resident: Array, params: Params) -> Array:
     """λ ⊗ X + (2 - λ) ⊗ Y with λ = 2 sigmoid(τ s + b)."""
     cosine = correlation(moving, resident, params)
-    weight = 2.0 * sigmoid(params["scale"] * cosine + params["bias"])
+    # The parameters are a sixteenth of tau and b.
+    weight = 2.0 * sigmoid(16.0 * params["scale"] * cosine + 16.0 * params["bias"])
     return weight * moving + (2.0 - weight) * resident
 
 

@@ -1,0 +1,67 @@
+"""Reading a coarse map row by row, against PyTorch's grid_sample."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from inspire_d2.modeling.gather import gather, nearest_reads, shifted_reads
+
+from .helpers import assert_close, image
+
+# A coarse map, and the fine one on it, also with odd sizes.
+SIZES = [((3, 4), (6, 8)), ((4, 3), (7, 5)), ((1, 2), (1, 4)), ((2, 1), (3, 1))]
+
+
+def by_grid_sample(coarse: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """The same read by PyTorch, in shares of the map's size."""
+    height, width = flow.shape[2:]
+    y = torch.arange(height)[:, None] // 2 + flow[:, 1]
+    x = torch.arange(width) // 2 + flow[:, 0]
+    h, w = coarse.shape[2:]
+    grid = torch.stack([(2 * x + 1) / w - 1, (2 * y + 1) / h - 1], dim=-1)
+    return F.grid_sample(coarse, grid, padding_mode="border", align_corners=False)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("small", "large"), SIZES)
+def test_shifted_reads_are_grid_sample(
+    small: tuple[int, int], large: tuple[int, int], batch: int
+) -> None:
+    coarse = image(batch, 5, *small, seed=1, dtype=torch.float64).requires_grad_()
+    flow = 1.5 * image(batch, 2, *large, seed=2, dtype=torch.float64)
+    flow.requires_grad_()
+    toward = image(batch, 5, *large, seed=3, dtype=torch.float64)
+    results = []
+    for out in (gather(coarse, shifted_reads(coarse, flow)), by_grid_sample(coarse, flow)):
+        results.append((out, *torch.autograd.grad((out * toward).sum(), (coarse, flow))))
+    for ours, theirs in zip(*results, strict=True):
+        if theirs.any():
+            assert_close(ours, theirs)
+        else:
+            assert not ours.any()
+
+
+@pytest.mark.parametrize(("small", "large"), SIZES)
+def test_nearest_reads_are_nearest(small: tuple[int, int], large: tuple[int, int]) -> None:
+    coarse = image(2, 3, *small)
+    fine = torch.zeros(2, 1, *large)
+    expected = F.interpolate(coarse, scale_factor=2.0)[:, :, : large[0], : large[1]]
+    assert torch.equal(gather(coarse, nearest_reads(coarse, fine)), expected)
+    no_flow = torch.zeros(2, 2, *large)
+    assert torch.equal(gather(coarse, shifted_reads(coarse, no_flow)), expected)
+
+
+def test_factors_scale_what_is_read() -> None:
+    coarse, factor = image(2, 3, 3, 4, seed=1), image(2, 1, 6, 8, seed=2)
+    reads = shifted_reads(coarse, image(2, 2, 6, 8, seed=3))
+    assert_close(gather(coarse, reads.scaled(factor)), factor * gather(coarse, reads), 1e-6)
+
+
+def test_wide_maps_are_read_exactly() -> None:
+    # Shares of the size in float32 cannot tell thousands of columns apart to a hundredth.
+    coarse = torch.arange(5000.0).view(1, 1, 1, -1).repeat(1, 1, 2, 1)
+    flow = torch.zeros(1, 2, 4, 10000)
+    flow[:, 0] = 0.25
+    read = gather(coarse, shifted_reads(coarse, flow))
+    expected = (torch.arange(10000) // 2 + 0.25).clamp(max=4999)
+    assert torch.equal(read[0, 0, 0], expected)
