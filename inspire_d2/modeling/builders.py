@@ -25,6 +25,7 @@ def add_inspire_config(cfg: CfgNode) -> None:
     cfg.MODEL.INSPIRE.ALIGN = "flow"
     # "shared" or "separate"
     cfg.MODEL.INSPIRE.FEEDBACK = "shared"
+    cfg.MODEL.INSPIRE.CHECKPOINT_STEPS = False
 
 
 def _build(cfg: CfgNode, bottom_up: nn.Module, top_block: nn.Module) -> InspireFPN:
@@ -39,6 +40,7 @@ def _build(cfg: CfgNode, bottom_up: nn.Module, top_block: nn.Module) -> InspireF
         ise=cfg.MODEL.INSPIRE.ISE,
         align=cfg.MODEL.INSPIRE.ALIGN,
         feedback=cfg.MODEL.INSPIRE.FEEDBACK,
+        checkpoint_steps=cfg.MODEL.INSPIRE.CHECKPOINT_STEPS,
     )
 
 

@@ -2,12 +2,14 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from detectron2.modeling import Backbone
 from detectron2.modeling.backbone.fpn import FPN
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from .isa import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
 from .ise import FeatureEnhancement
@@ -19,6 +21,9 @@ __all__ = ["InspireFPN"]
 ALIGN = {"flow": FlowAlign, "deform": DeformAlign, "none": UpsampleAlign}
 FEEDBACK = ("shared", "separate")
 MIN_HIDDEN = 8
+
+# What a step makes: the bottom-up's features, and the pyramid's maps, fine to coarse.
+Step = tuple[dict[str, torch.Tensor], list[torch.Tensor]]
 
 
 class InspireFPN(FPN):
@@ -49,6 +54,7 @@ class InspireFPN(FPN):
         ise: bool = True,
         align: str = "flow",
         feedback: str = "shared",
+        checkpoint_steps: bool = False,
     ) -> None:
         """Build the pyramid on ``bottom_up``; the first seven arguments are FPN's own.
 
@@ -59,6 +65,8 @@ class InspireFPN(FPN):
             align: how a coarse map is laid on the finer one: "flow", "deform" or "none".
             feedback: whether later steps run the bottom-up's own stages ("shared") or a copy
                 of them that starts from the same weights ("separate").
+            checkpoint_steps: keep no maps of the steps before the last for the backward pass, but
+                compute them anew there: less memory, more time, the same gradients.
 
         Raises:
             ValueError: an argument out of its range.
@@ -79,6 +87,7 @@ class InspireFPN(FPN):
         shapes = bottom_up.output_shape()
         self._levels = [int(math.log2(shapes[name].stride)) for name in in_features]
         self._steps, self._ise, self._feedback = steps, ise, feedback
+        self._checkpoint_steps = checkpoint_steps
         # The random stream goes on as after FPN's construction: with one seed, what FPN's model
         # and this one have in common begins with the same weights.
         with torch.random.fork_rng(devices=[]):
@@ -153,17 +162,33 @@ class InspireFPN(FPN):
         H and W may be any size: a level has its stride's share of them, rounded up, as padded
         convolutions of stride 2 make it.
         """
-        first = features = self.bottom_up(x)
-        pyramid = self._build_pyramid(features)
-        for _ in range(1, self._steps):
-            features = self._feed_back(pyramid, first)
-            pyramid = self._build_pyramid(features)
+        features, pyramid = self._run_step(1, self._first_step, x)
+        if self._steps > 1:
+            # All that later steps need of the first pass; the rest need not stay in memory.
+            early = {k: v for k, v in features.items() if k not in self._feedback_names}
+            for step in range(2, self._steps + 1):
+                del features
+                features, pyramid = self._run_step(step, self._later_step, pyramid, early)
         # FPN keeps its convolutions coarse to fine.
         outputs = [conv(p) for conv, p in zip(self.output_convs[::-1], pyramid, strict=True)]
         if self.top_block is not None:
             available = dict(zip(self._out_features, outputs, strict=False)) | features
             outputs.extend(self.top_block(available[self.top_block.in_feature]))
         return dict(zip(self._out_features, outputs, strict=True))
+
+    def _run_step(self, number: int, step: Callable[..., Step], *inputs: Any) -> Step:
+        """Run a step; let its maps go until the backward pass if that is wanted."""
+        if self._checkpoint_steps and number < self._steps and torch.is_grad_enabled():
+            return checkpoint(step, *inputs, use_reentrant=False)
+        return step(*inputs)
+
+    def _first_step(self, x: torch.Tensor) -> Step:
+        features = self.bottom_up(x)
+        return features, self._build_pyramid(features)
+
+    def _later_step(self, pyramid: list[torch.Tensor], early: dict[str, torch.Tensor]) -> Step:
+        features = self._feed_back(pyramid, early)
+        return features, self._build_pyramid(features)
 
     def _build_pyramid(self, features: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """Enrich every level (ISE), then align and fuse from coarse to fine (ISA)."""
@@ -193,22 +218,21 @@ class InspireFPN(FPN):
         return fusion.fuse_read(coarse, align.reads(coarse, resident), resident)
 
     def _feed_back(
-        self, pyramid: list[torch.Tensor], first: dict[str, torch.Tensor]
+        self, pyramid: list[torch.Tensor], early: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Run the bottom-up again from its finest level, augmented with the pyramid (SSBA).
 
-        What lies before that level sees the image alone: its features of the first pass stand.
+        ``early`` are the features up to that level, which see the image alone: once is enough.
         """
         levels = dict(zip(self.in_features, zip(self._levels, pyramid, strict=True), strict=True))
-        features = dict(first)
+        features = dict(early)
         name = self.in_features[0]
-        feature = features[name] = self._augment(levels[name], first[name])
+        feature = features[name] = self._augment(levels[name], early[name])
         for name in self._feedback_names:
             feature = self._feedback_stage(name)(feature)
             if name in levels:
                 feature = self._augment(levels[name], feature)
-            if name in first:
-                features[name] = feature
+            features[name] = feature
         return features
 
     def _augment(self, level: tuple[int, torch.Tensor], feature: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,7 @@ def test_keys_and_defaults() -> None:
         "ISE": True,
         "ALIGN": "flow",
         "FEEDBACK": "shared",
+        "CHECKPOINT_STEPS": False,
     }
     cfg.merge_from_list(["MODEL.INSPIRE.STEPS", "3", "MODEL.INSPIRE.ALIGN", "none"])
     assert cfg.MODEL.INSPIRE.STEPS == 3
@@ -90,6 +91,18 @@ def test_every_key_of_the_config_reaches_the_pyramid(align: str, kind: type) -> 
     # The coarsest level has nothing to be aligned with.
     assert "align5" not in children
     assert "fusion5" not in children
+
+
+def test_checkpointing_reaches_the_pyramid() -> None:
+    x = torch.zeros(1, 3, 64, 64)
+    nodes = []
+    for on in (False, True):
+        backbone = build_backbone(config(MASK_RCNN, RCNN_BUILDER, CHECKPOINT_STEPS=on), IMAGE)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda tensor: tensor):
+            backbone(x)
+        nodes.append(len(kept))
+    assert nodes[1] < nodes[0]
 
 
 def test_one_step_has_no_back_augmentation() -> None:
