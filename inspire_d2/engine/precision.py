@@ -23,7 +23,7 @@ def make_trainer(
         return SimpleTrainer(model, loader, optimizer)
     if torch.device(device).type == "cuda":
         return AMPTrainer(model, loader, optimizer)
-    # bfloat16 has float32's range, so that losses need no scaling, as AMPTrainer does on GPUs alone.
+    # bfloat16 has float32's range: losses need no scaling, which AMPTrainer does, on GPUs alone.
     return SimpleTrainer(_BFloat16(model, torch.device(device).type), loader, optimizer)
 
 

@@ -102,6 +102,7 @@ def test_values_by_hand(register, tmp_path):
         "file_name": "2.jpg",
         "dice": pytest.approx(2 / 3),
         "iou": 0.5,
+        "gt_pixels": 8,
         "num_gt": 2,
         "num_pred": 2,
         "found": 1,
@@ -240,8 +241,8 @@ def test_wrong_input_is_named(register):
         evaluator.process([{"image_id": 7}], [{"instances": instances()}])
     with pytest.raises(InputError, match=r"\(5, 6\)"):
         evaluator.process([{"image_id": 1}], [{"instances": instances(size=(5, 6))}])
-    with pytest.raises(InputError, match="'instances'"):
-        evaluator.process([{"image_id": 1}], [{"sem_seg": None}])
+    with pytest.raises(InputError, match="instances or sem_seg"):
+        evaluator.process([{"image_id": 1}], [{"proposals": None}])
     with pytest.raises(InputError, match=r"0\.\.1"):
         PolypEvaluator(name, score_threshold=50)
     with pytest.raises(InputError, match="polyp_nowhere"):
@@ -302,3 +303,66 @@ def test_two_processes_are_gathered(tmp_path):
         }
     )
     assert json.loads((tmp_path / "result1.json").read_text()) == {}
+
+
+def semantic(*rows: str, scale: int = 8, margin: float = 1.0) -> torch.Tensor:
+    """Logits (2, H, W) of a mask drawn with '#', each sign scale x scale pixels."""
+    foreground = torch.from_numpy(np.kron(mask(*rows), np.ones((scale, scale))))
+    return margin * torch.stack([-foreground, foreground]) - margin / 2 * torch.tensor(
+        [[[-1.0]], [[1.0]]]
+    )
+
+
+def test_semantic_map_is_split_into_polyps(register):
+    big = np.kron(LEFT, np.ones((8, 8))) > 0
+    other = np.kron(RIGHT, np.ones((8, 8))) > 0
+    name = register({1: [big, other], 2: [big], 3: []})
+    evaluator = PolypEvaluator(name, distributed=False)
+    # 1: both found. 2: found, and one too many. 3: nothing there, nothing predicted.
+    drawn = {
+        1: ("##....", "##....", "....##", "....##"),
+        2: ("##....", "##....", "......", "....#."),
+        3: ("......",) * 4,
+    }
+    for image_id, rows in drawn.items():
+        if image_id == 3:  # an empty image is 4 x 6 in this register
+            logits = semantic(*rows, scale=1)
+        else:
+            logits = semantic(*rows)
+        evaluator.process([{"image_id": image_id}], [{"sem_seg": logits}])
+    metrics = evaluator.evaluate()["polyp"]
+    assert metrics["recall"] == 1
+    assert metrics["fp_per_image"] == pytest.approx(1 / 3)
+    assert metrics["specificity"] == 1
+    # 1 is perfect; 2 predicts 5 squares of which 4 are right, of 4.
+    assert metrics["Dice"] == pytest.approx((1 + 2 * 4 / (5 + 4)) / 2)
+
+
+def test_semantic_specks_are_no_polyps(register):
+    name = register({1: [np.zeros((32, 48), bool) | (np.arange(48) < 16)]})
+    logits = torch.stack([torch.ones(32, 48), -torch.ones(32, 48)])
+    logits[:, 2, 2:7] *= -1  # 5 pixels
+    evaluator = PolypEvaluator(name, distributed=False)
+    evaluator.process([{"image_id": 1}], [{"sem_seg": logits}])
+    metrics = evaluator.evaluate()["polyp"]
+    assert metrics["fp_per_image"] == 0
+    assert metrics["Dice"] == 0
+
+
+def test_semantic_map_of_three_classes_counts_all_but_the_background(register):
+    big = np.kron(LEFT, np.ones((8, 8))) > 0
+    name = register({1: [big]})
+    # Two classes of 0.3 each outweigh a background of 0.4.
+    probability = torch.zeros(3, 32, 48)
+    probability[0] = 1 - 0.6 * torch.from_numpy(big)
+    probability[1:] = 0.3 * torch.from_numpy(big)
+    evaluator = PolypEvaluator(name, distributed=False)
+    evaluator.process([{"image_id": 1}], [{"sem_seg": probability.clamp(min=1e-6).log()}])
+    assert evaluator.evaluate()["polyp"]["Dice"] == 1
+
+
+def test_semantic_map_of_another_size_is_refused(register):
+    name = register({1: [LEFT]})
+    evaluator = PolypEvaluator(name, distributed=False)
+    with pytest.raises(InputError, match="the data set says"):
+        evaluator.process([{"image_id": 1}], [{"sem_seg": torch.zeros(2, H + 1, W)}])

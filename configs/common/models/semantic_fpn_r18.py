@@ -2,13 +2,15 @@
 
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.meta_arch.semantic_seg import SemanticSegmentor, SemSegFPNHead
+from detectron2.modeling.meta_arch.semantic_seg import SemanticSegmentor
+
+from inspire_d2.modeling.semantic_head import SemanticHead
 
 from .mask_rcnn_r18 import model as mask_rcnn
 
 model = L(SemanticSegmentor)(
     backbone=mask_rcnn.backbone,
-    sem_seg_head=L(SemSegFPNHead)(
+    sem_seg_head=L(SemanticHead)(
         input_shape={
             f"p{level}": L(ShapeSpec)(stride=2**level, channels="${....backbone.out_channels}")
             for level in (2, 3, 4)
