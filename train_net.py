@@ -25,21 +25,27 @@ Whatever follows the flags overrides the config: train.max_iter=1000 model.backb
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
-from detectron2.engine import default_setup
-from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
-from omegaconf import DictConfig
-
-from inspire_d2.engine.checks import check_datasets, check_output_dir, find_checkpoint
-from inspire_d2.engine.config import load_config, save_config
-from inspire_d2.engine.launch import argument_parser, check_processes, launch_main, resolve_device
-from inspire_d2.engine.trainer import run_evaluation, run_training
+from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.errors import exit_on_input_error
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-def main(args: argparse.Namespace, cfg: DictConfig) -> None:
+# What takes seconds to import waits until the command line has been read.
+
+
+def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
     """Train, or score with --eval-only, in one process of those launched."""
+    from detectron2.engine import default_setup
+    from detectron2.utils import comm
+    from detectron2.utils.logger import setup_logger
+
+    from inspire_d2.engine.config import save_config
+    from inspire_d2.engine.launch import resolve_device
+    from inspire_d2.engine.trainer import run_evaluation, run_training
+
     default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="inspire_d2")
     if comm.is_main_process():
@@ -52,8 +58,12 @@ def main(args: argparse.Namespace, cfg: DictConfig) -> None:
         run_training(cfg, resume=args.resume)
 
 
-def prepare(args: argparse.Namespace) -> DictConfig:
+def prepare(args: argparse.Namespace) -> "DictConfig":
     """Load the config and check everything that can be checked before a model is built."""
+    from inspire_d2.engine.checks import check_datasets, check_output_dir, find_checkpoint
+    from inspire_d2.engine.config import load_config
+    from inspire_d2.engine.launch import check_processes, resolve_device
+
     cfg = load_config(args.config_file, args.opts)
     resolve_device(cfg.train.device)
     check_processes(args, cfg)
@@ -70,7 +80,10 @@ def prepare(args: argparse.Namespace) -> DictConfig:
 
 
 if __name__ == "__main__":
+    arguments = argument_parser(epilog=__doc__).parse_args()
     with exit_on_input_error():
-        arguments = argument_parser(epilog=__doc__).parse_args()
         config = prepare(arguments)
+
+        from inspire_d2.engine.launch import launch_main
+
         launch_main(main, arguments, config)

@@ -13,7 +13,7 @@ import torch
 
 from inspire_d2.data import prepare, splits
 from inspire_d2.data.synthetic import write_synthetic_set
-from inspire_d2.engine.launch import argument_parser
+from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]

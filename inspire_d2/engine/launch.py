@@ -8,26 +8,16 @@ import time
 from collections.abc import Callable
 
 import torch
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import launch
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch.multiprocessing import ProcessExitedException
 
 from ..errors import InputError
 
-__all__ = ["argument_parser", "check_processes", "launch_main", "resolve_device"]
+__all__ = ["check_processes", "launch_main", "resolve_device"]
 
 INTERRUPTED = 130
-
-
-def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """Return Detectron2's parser; on one machine the processes meet at a port that is free."""
-    parser = default_argument_parser(epilog)
-    parser.set_defaults(dist_url="auto")
-    for action in parser._actions:
-        if action.dest == "num_gpus":
-            action.help = "processes per machine: one per GPU, or CPU processes without a GPU"
-    return parser
 
 
 def resolve_device(name: str | None) -> str:
