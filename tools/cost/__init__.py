@@ -1,0 +1,1 @@
+"""What `tools/benchmark.py` is made of: subjects, workloads, measurement, report."""
