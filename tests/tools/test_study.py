@@ -1,0 +1,126 @@
+"""The study: what it would run, and what it makes of runs that are finished."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspire_d2.engine.config import load_config, save_config
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = 6
+
+
+def study(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "tools" / "study.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.pkl"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A study's folder with the splits of two centres, a third of whose polyps are small."""
+    folder = tmp_path / "study"
+    for centre in ("C1", "C2"):
+        split = folder / "data" / centre
+        split.mkdir(parents=True)
+        images = [{"id": i, "height": 100, "width": 100} for i in range(IMAGES)]
+        for name in ("train", "val"):
+            (split / f"{name}.json").write_text(json.dumps({"images": images}))
+    return folder
+
+
+def finish(output: Path, centre: str, variant: str, seed: int, dice: list[float]) -> None:
+    """Leave what train_net.py leaves of a run, as far as the study reads it."""
+    folder = output / "runs" / "semantic" / centre / variant / f"seed{seed}"
+    folder.mkdir(parents=True)
+    config = "fpn" if variant.startswith("fpn") else "inspire"
+    options = ["model.backbone.steps=1"] if variant == "steps1" else []
+    cfg = load_config(str(ROOT / f"configs/polyp/semantic_r18_{config}.py"), options)
+    save_config(cfg, str(folder / "config.yaml"))
+    scores = {"polyp": {"Dice": float(np.mean(dice))}}
+    (folder / "evaluation.json").write_text(json.dumps(scores))
+    seconds = {"fpn": 2.0, "steps1": 3.0}[variant]
+    (folder / "metrics.json").write_text(json.dumps({"time": seconds}) + "\n")
+    rows = [
+        {"image_id": i, "dice": d, "num_gt": 1, "gt_pixels": 100 if i < 2 else 900}
+        for i, d in enumerate(dice)
+    ]
+    (folder / "polyp_per_image.json").write_text(json.dumps(rows))
+
+
+def test_commands_hold_each_centre_out(weights: Path, output: Path) -> None:
+    done = study("--weights", weights, "--output", output, "--centres", "C1", "C2",
+                 "--seeds", 0, 4, "--variants", "fpn", "fpn_1.2x", "steps1",
+                 "--iterations", 100, "--dry-run")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    commands = done.stdout.splitlines()
+    assert len(commands) == 2 * 2 * 3
+    folders = {re.search(r"train.output_dir=(\S+)", c)[1] for c in commands}
+    assert len(folders) == len(commands)
+    for command in commands:
+        centre = re.search(r"/(C\d)/", command)[1]
+        assert f"data/{centre}/train.json" in command
+        assert f"data/{centre}/val.json" in command
+        is_long = "/fpn_1.2x/" in command
+        assert f"train.max_iter={120 if is_long else 100}" in command
+        assert ("model.backbone.steps=1" in command) == ("/steps1/" in command)
+        assert ("_inspire.py" in command) == ("/steps1/" in command)
+
+
+def test_finished_runs_are_compared_and_not_run_again(weights: Path, output: Path) -> None:
+    generator = np.random.default_rng(0)
+    for centre in ("C1", "C2"):
+        for seed in (0, 1):
+            base = generator.uniform(0.2, 0.8, IMAGES)
+            gain = np.array([0.2] * 2 + [0.05] * (IMAGES - 2))
+            finish(output, centre, "fpn", seed, list(base))
+            finish(output, centre, "steps1", seed, list(base + gain))
+    done = study("--weights", weights, "--output", output, "--centres", "C1", "C2",
+                 "--seeds", 0, 1, "--variants", "fpn", "steps1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = (output / "table.md").read_text().splitlines()
+    head = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    row = [cell.strip() for cell in lines[3].strip("|").split("|")]
+    cells = dict(zip(head[:11], row, strict=False))
+    assert cells["variant"] == "steps1"
+    assert cells["runs"] == "4"
+    assert cells["x FPN"] == "1.50"
+    # (2 x 20 + 4 x 5) / 6 points, and 20 on small polyps, in every run
+    assert cells["Dice - FPN"] == "+10.0"
+    assert row[head.index("small polyps") + 1 : head.index("small polyps") + 3] == [
+        "+20.0",
+        "+20.0 to +20.0",
+    ]
+    low, high = map(float, cells["95 % interval"].split(" to "))
+    assert 5 <= low < 10 < high <= 15
+    assert (output / "gains.png").stat().st_size > 5000
+    results = sorted((output / "results").glob("*.json"))
+    assert len(results) == 8
+    assert json.loads(results[0].read_text())["small"] == [True] * 2 + [False] * (IMAGES - 2)
+
+
+def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        (["--weights", tmp_path / "none.pkl"], "does not exist"),
+        (["--weights", weights, "--variants", "steps9"], "unknown variant"),
+        (["--weights", weights, "--jobs", 0], "1 or more"),
+        (["--weights", weights, "--iterations", 0], "1 or more"),
+    ):
+        done = study("--output", output, *arguments)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr

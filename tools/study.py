@@ -1,0 +1,240 @@
+#!/usr/bin/env python
+"""Show what INSPIRE gains over FPN, and which of its parts: configs x seeds x held-out centres.
+
+    python tools/study.py --weights weights/r18_imagenet_d2.pkl
+    python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection --centres C1 C2
+    python tools/study.py --weights weights/r18_imagenet_d2.pkl --quick
+
+Each run trains on all PolypGen centres but one and scores the last iteration on that one: nothing
+is chosen on it. Runs share the config's schedule; `fpn_1.2x` and `fpn_1.7x` are FPN trained that
+much longer, for comparison at equal time. Within one seed all variants see the same batches and
+begin with the same weights in all they share. A run that is finished is not run again, one that
+was interrupted goes on from its last checkpoint.
+
+Writes to --output: data/ (the splits), runs/CENTRE/VARIANT/seedN (train_net.py's folders),
+results/*.json (one a run), table.md and gains.png.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))  # works without an install
+
+from inspire_d2.errors import InputError, exit_on_input_error, first_few
+
+CONFIGS = {"semantic": "semantic_r18", "detection": "mask_rcnn_r18"}
+# Variant: overrides of the INSPIRE config. Those of FPN's give iterations relative to its own.
+INSPIRE = {
+    "steps1": ["model.backbone.steps=1"],
+    "steps2": [],
+    "steps1_no_ise": ["model.backbone.steps=1", "model.backbone.ise=False"],
+    "steps1_align_none": ["model.backbone.steps=1", "model.backbone.align=none"],
+    "steps1_align_deform": ["model.backbone.steps=1", "model.backbone.align=deform"],
+    "steps2_no_ise": ["model.backbone.ise=False"],
+    "steps2_align_none": ["model.backbone.align=none"],
+    "steps2_align_deform": ["model.backbone.align=deform"],
+    "steps2_separate": ["model.backbone.feedback=separate"],
+}
+FPN = {"fpn": 1.0, "fpn_1.2x": 1.2, "fpn_1.7x": 1.7}
+QUICK = {"iterations": 20, "centres": ["C6"], "seeds": [0], "variants": ["fpn", "steps1", "steps2"]}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a variant and a seed, with one centre held out."""
+
+    task: str
+    variant: str
+    centre: str
+    seed: int
+    folder: Path
+    data: Path
+
+    def command(self, args: argparse.Namespace) -> list[str]:
+        """Return the train_net.py command that runs it, or goes on with it."""
+        is_fpn = self.variant in FPN
+        config = f"configs/polyp/{CONFIGS[self.task]}_{'fpn' if is_fpn else 'inspire'}.py"
+        command = [sys.executable, "train_net.py", "--config-file", config]
+        if (self.folder / "last_checkpoint").exists():
+            command.append("--resume")
+        for split, name in (("train", "train"), ("test", "val")):
+            json_file = self.data / self.centre / f"{name}.json"
+            value = f"{{name: study_{self.centre}_{name}, json_file: {json_file}}}"
+            command += [f"dataloader.{split}.dataset={value}", f"dataloader.{split}.num_workers=1"]
+        command += [
+            f"train.init_checkpoint={args.weights}",
+            f"train.output_dir={self.folder}",
+            f"train.seed={self.seed}",
+            f"train.max_iter={round(args.iterations * FPN.get(self.variant, 1.0))}",
+        ]
+        return command + INSPIRE.get(self.variant, [])
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has been scored."""
+        return (self.folder / "evaluation.json").exists()
+
+    def __str__(self) -> str:
+        return f"{self.centre}/{self.variant}/seed{self.seed}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is not finished, then write the table; exits with 2 on wrong input."""
+    args = parse(argv)
+    with exit_on_input_error():
+        check(args)
+        data = args.output / "data"
+        for centre in args.centres:
+            prepare(centre, args.root, data / centre)
+        runs = [
+            Run(args.task, v, c, s, args.output / "runs" / args.task / c / v / f"seed{s}", data)
+            for s in args.seeds
+            for c in args.centres
+            for v in args.variants
+        ]
+        try:
+            failed = run_all(runs, args)
+        finally:
+            # Also after Ctrl-C: what is finished is shown.
+            report(runs, args)
+    if failed:
+        sys.exit(1)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    datasets = Path(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+    parser.add_argument("--task", choices=CONFIGS, default="semantic")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="ImageNet ResNet-18 to start from"
+    )
+    parser.add_argument("--root", type=Path, default=datasets / "polypgen", help="PolypGen")
+    parser.add_argument("--output", type=Path, default=Path("runs/study"))
+    parser.add_argument("--centres", nargs="+", help="each held out in turn (default: C1 C2 C4)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
+    parser.add_argument(
+        "--variants", nargs="+", metavar="VARIANT", help=", ".join([*FPN, *INSPIRE])
+    )
+    parser.add_argument("--iterations", type=int, help="default: the config's")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1,
+        help="runs side by side, of one thread each (default: one a core)",
+    )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="one centre and seed, 20 iterations")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    args = parser.parse_args(argv)
+    defaults = {"centres": ["C1", "C2", "C4"], "seeds": [0, 1, 2], "iterations": None}
+    defaults["variants"] = ["fpn", "fpn_1.2x", "fpn_1.7x", "steps1", "steps2"]
+    for key, value in (defaults | (QUICK if args.quick else {})).items():
+        if getattr(args, key) is None:
+            setattr(args, key, value)
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Complete the arguments; raise InputError where one of them cannot be used."""
+    from inspire_d2.engine.config import load_config
+
+    unknown = [v for v in args.variants if v not in FPN and v not in INSPIRE]
+    if unknown:
+        raise InputError(
+            f"unknown variant {first_few(unknown)}: take from {', '.join([*FPN, *INSPIRE])}."
+        )
+    if not args.weights.is_file():
+        raise InputError(
+            f"--weights {args.weights} does not exist: make it with tools/convert_torchvision.py."
+        )
+    if args.jobs < 1 or (args.iterations is not None and args.iterations < 1):
+        raise InputError("--jobs and --iterations must be 1 or more.")
+    if args.iterations is None:
+        args.iterations = load_config(str(config_of(args.task))).train.max_iter
+    args.weights, args.output = args.weights.resolve(), args.output.resolve()
+
+
+def config_of(task: str) -> Path:
+    """Return the path of a task's FPN config."""
+    return REPOSITORY / "configs" / "polyp" / f"{CONFIGS[task]}_fpn.py"
+
+
+def prepare(centre: str, root: Path, folder: Path) -> None:
+    """Write the jsons of the split that holds a centre out, unless they are there."""
+    if (folder / "val.json").exists():
+        return
+    code = subprocess.run(
+        [sys.executable, "datasets/prepare_polyps.py", "--layout", "polypgen",
+         "--root", root.resolve(), "--split-column", "centre", "--val-values", centre,
+         "--output", folder], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
+    ).returncode  # fmt: skip
+    if code:
+        sys.exit(code)  # it has said why
+
+
+def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
+    """Run what is not finished, ``args.jobs`` at a time; return the runs that failed."""
+    waiting = [run for run in runs if not run.finished]
+    say(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished already")
+    if args.dry_run:
+        for run in waiting:
+            print(" ".join(map(str, run.command(args))))
+        return []
+    running: dict[subprocess.Popen[bytes], Run] = {}
+    failed, done, start = [], 0, time.monotonic()
+    try:
+        while waiting or running:
+            while waiting and len(running) < args.jobs:
+                run = waiting.pop(0)
+                running[launch(run, args)] = run
+            time.sleep(0.5)
+            for process in [p for p in running if p.poll() is not None]:
+                run, done = running.pop(process), done + 1
+                left = (time.monotonic() - start) / done * (len(waiting) + len(running)) / 60
+                if process.returncode or not run.finished:
+                    failed.append(run)
+                    say(f"{run} FAILED: see {run.folder}/study.log")
+                say(f"{run} done; {len(waiting) + len(running)} to go, about {left:.0f} min left")
+    finally:
+        # Interrupted: as Ctrl-C in the runs themselves, which their own groups did not see.
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            process.wait()
+    return failed
+
+
+def launch(run: Run, args: argparse.Namespace) -> "subprocess.Popen[bytes]":
+    """Start a run on one thread, its output in study.log of its folder."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1" if args.jobs > 1 else str(os.cpu_count())}
+    with open(run.folder / "study.log", "ab") as log:
+        return subprocess.Popen(
+            run.command(args), cwd=REPOSITORY, env=environment, stdout=log,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def report(runs: list[Run], args: argparse.Namespace) -> None:
+    """Write results, table and picture of the runs that are finished."""
+    from tools.study_report import write_report
+
+    finished = [run for run in runs if run.finished]
+    if finished and not args.dry_run:
+        write_report(finished, args.output)
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Write the results of tools/study.py: a json a run, a table, a picture."""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.config import instantiate
+
+from inspire_d2.engine.config import load_config
+from inspire_d2.evaluation.compare import Difference, paired_difference
+from inspire_d2.visualization.gains import plot_gains
+
+# A polyp is small where all of an image's polyps cover less than this share of it.
+SMALL = 0.02
+BASELINE = "fpn"
+
+
+def write_report(runs: Sequence[Any], output: Path) -> None:
+    """Write results/*.json, table.md and gains.png of finished runs (tools/study.py's Run)."""
+    results = [read_result(run) for run in runs]
+    folder = output / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        name = "{task}_{centre}_{variant}_seed{seed}.json".format(**result)
+        (folder / name).write_text(json.dumps(result))
+    text = table(results)
+    (output / "table.md").write_text(text)
+    print(text)
+    rows = gains(results)
+    if rows:
+        plot_gains(rows, output / "gains.png")
+    print(f"Written to {output}: table.md, {'gains.png, ' if rows else ''}results/")
+
+
+def read_result(run: Any) -> dict[str, Any]:
+    """Read one run's scores; ``dice`` and ``small`` have an entry for each image with polyps."""
+    scores = json.loads((run.folder / "evaluation.json").read_text())
+    lines = [json.loads(x) for x in (run.folder / "metrics.json").read_text().splitlines()]
+    images = json.loads((run.folder / "polyp_per_image.json").read_text())
+    truth = json.loads((run.data / run.centre / "val.json").read_text())
+    pixels = {image["id"]: image["height"] * image["width"] for image in truth["images"]}
+    positives = [image for image in images if image["num_gt"]]
+    cfg = load_config(str(run.folder / "config.yaml"))
+    backbone = instantiate(cfg.model.backbone)
+    return {
+        "task": run.task,
+        "variant": run.variant,
+        "centre": run.centre,
+        "seed": run.seed,
+        "iterations": cfg.train.max_iter,
+        "parameters": sum(p.numel() for p in backbone.parameters()),
+        "seconds": statistics.median(line["time"] for line in lines if "time" in line),
+        "scores": {f"{t} {k}": v for t, part in scores.items() for k, v in part.items()},
+        "dice": [image["dice"] for image in positives],
+        "small": [image["gt_pixels"] < SMALL * pixels[image["image_id"]] for image in positives],
+    }
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table: a row a variant, over the centres and seeds that it has."""
+    has_ap = any("segm AP" in result["scores"] for result in results)
+    base = _by_run(results, BASELINE)
+    head = ["variant", "runs", "M parameters", "s/iteration", "x FPN", "iterations", "Dice", "std"]
+    head += ["Dice - FPN", "95 % interval", "small polyps", "- FPN", "95 % interval"]
+    head += ["mask AP", "- FPN"] if has_ap else []
+    rows = []
+    for variant in _variants(results):
+        mine = _by_run(results, variant)
+        first = next(iter(mine.values()))
+        seconds = statistics.median(r["seconds"] for r in mine.values())
+        ratios = [r["seconds"] / base[k]["seconds"] for k, r in mine.items() if k in base]
+        dice = [100 * r["scores"]["polyp Dice"] for r in mine.values()]
+        row = [variant, str(len(mine)), f"{first['parameters'] / 1e6:.2f}", f"{seconds:.2f}"]
+        row += [f"{statistics.median(ratios):.2f}" if ratios else "-", str(first["iterations"])]
+        row += [f"{statistics.mean(dice):.1f}", f"{_std_over_seeds(mine):.1f}"]
+        for only_small in (False, True):
+            difference = _difference(results, variant, only_small)
+            if only_small:
+                row.append(f"{_mean_dice(mine.values(), only_small=True):.1f}")
+            row += _cells(difference)
+        if has_ap:
+            ap = {k: r["scores"]["segm AP"] for k, r in mine.items()}
+            row.append(f"{statistics.mean(ap.values()):.1f}")
+            paired = [v - base[k]["scores"]["segm AP"] for k, v in ap.items() if k in base]
+            row.append(f"{statistics.mean(paired):+.1f}" if paired else "-")
+        rows.append(row)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def gains(results: Sequence[dict[str, Any]]) -> list[tuple[str, Difference]]:
+    """Return each variant's paired Dice difference to FPN, in points, all centres and each."""
+    rows = []
+    for variant in _variants(results):
+        if variant == BASELINE:
+            continue
+        centres = sorted({r["centre"] for r in results if r["variant"] == variant})
+        parts = [(variant, results)]
+        if len(centres) > 1:
+            parts += [
+                (f"{variant}, {c}", [r for r in results if r["centre"] == c]) for c in centres
+            ]
+        for name, subset in parts:
+            difference = _difference(subset, variant, only_small=False)
+            if difference is not None:
+                rows.append((name, difference))
+    return rows
+
+
+def _variants(results: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(result["variant"] for result in results))
+
+
+def _by_run(results: Sequence[dict[str, Any]], variant: str) -> dict[tuple[str, int], Any]:
+    return {(r["centre"], r["seed"]): r for r in results if r["variant"] == variant}
+
+
+def _difference(
+    results: Sequence[dict[str, Any]], variant: str, only_small: bool
+) -> Difference | None:
+    """Compare a variant with FPN, in points of Dice, over the runs that both have."""
+    mine, base = _by_run(results, variant), _by_run(results, BASELINE)
+    pairs = defaultdict(list)
+    for key in sorted(mine.keys() & base.keys()):
+        chosen = np.array(mine[key]["small"]) if only_small else slice(None)
+        pairs[key[0]].append(
+            [100 * np.array(run["dice"])[chosen] for run in (mine[key], base[key])]
+        )
+    arrays = [np.array(pair) for pair in pairs.values()]  # (seeds, 2, images) a centre
+    arrays = [array for array in arrays if array.shape[2]]
+    if variant == BASELINE or not arrays:
+        return None
+    return paired_difference([a[:, 0] for a in arrays], [a[:, 1] for a in arrays])
+
+
+def _mean_dice(runs: Any, *, only_small: bool) -> float:
+    values = [
+        np.array(run["dice"])[np.array(run["small"])] if only_small else np.array(run["dice"])
+        for run in runs
+    ]
+    means = [100 * v.mean() for v in values if v.size]
+    return float(np.mean(means)) if means else float("nan")
+
+
+def _std_over_seeds(runs: dict[tuple[str, int], Any]) -> float:
+    """Return the standard deviation between seeds, its square averaged over the centres."""
+    by_centre = defaultdict(list)
+    for (centre, _), run in runs.items():
+        by_centre[centre].append(100 * run["scores"]["polyp Dice"])
+    variances = [statistics.variance(v) for v in by_centre.values() if len(v) > 1]
+    return statistics.mean(variances) ** 0.5 if variances else float("nan")
+
+
+def _cells(difference: Difference | None) -> list[str]:
+    if difference is None:
+        return ["-", "-"]
+    return [f"{difference.mean:+.1f}", f"{difference.low:+.1f} to {difference.high:+.1f}"]
