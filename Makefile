@@ -2,12 +2,14 @@
 VENV_PYTHON := .venv/bin/python
 DEMO_ARGS ?=
 TEST_ARGS ?=
+BENCHMARK_ARGS ?=
+STUDY_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo lint format clean
+.PHONY: help setup test demo benchmark study lint format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv: pinned packages and Detectron2 (DETECTRON2=wheel, source or a checkout)
 	@tools/setup_env.sh
@@ -17,6 +19,12 @@ test: setup  ## run the tests (TEST_ARGS="-k isa -x")
 
 demo: setup  ## run tools/demo.py (DEMO_ARGS="--help")
 	$(VENV_PYTHON) tools/demo.py $(DEMO_ARGS)
+
+benchmark: setup  ## what the pyramids cost, side by side (BENCHMARK_ARGS="--quick")
+	$(VENV_PYTHON) tools/benchmark.py $(BENCHMARK_ARGS)
+
+study: setup  ## what INSPIRE gains over FPN on PolypGen (STUDY_ARGS="--weights FILE --quick")
+	$(VENV_PYTHON) tools/study.py $(STUDY_ARGS)
 
 lint: setup  ## check style and format
 	$(VENV_PYTHON) -m ruff check .
