@@ -1,0 +1,49 @@
+"""The tool that shows what the pyramid's parts do, from a run's folder."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import instantiate
+
+from inspire_d2.data.synthetic import write_synthetic_set
+from inspire_d2.engine.config import load_config, save_config
+
+ROOT = Path(__file__).resolve().parents[2]
+MAIN = runpy.run_path(str(ROOT / "tools" / "inspect_pyramid.py"))["main"]
+
+
+def run_of(config: str, folder: Path) -> Path:
+    """A run's folder with a config and a checkpoint of random weights."""
+    folder.mkdir()
+    cfg = load_config(str(ROOT / "configs" / "polyp" / config), [f"train.output_dir={folder}"])
+    save_config(cfg, str(folder / "config.yaml"))
+    torch.save({"model": instantiate(cfg.model).state_dict()}, folder / "model_final.pth")
+    (folder / "last_checkpoint").write_text("model_final.pth")
+    return folder
+
+
+def test_images_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of("semantic_r18_inspire.py", tmp_path / "run")
+    write_synthetic_set(tmp_path / "data", 2, seed=1, size=96)
+    images = sorted((tmp_path / "data" / "images").iterdir())
+    MAIN(["--run", str(run), "--output", str(tmp_path / "out"), "--images", *map(str, images)])
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+    assert "ssba3 lambda" in capsys.readouterr().out
+
+
+def test_wrong_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fpn = run_of("semantic_r18_fpn.py", tmp_path / "fpn")
+    inspire = run_of("semantic_r18_inspire.py", tmp_path / "inspire")
+    (tmp_path / "no.jpg").write_bytes(b"none")
+    for arguments, message in (
+        (["--run", tmp_path / "nothing"], "does not exist"),
+        (["--run", fpn], "trained no InspireFPN"),
+        (["--run", inspire, "--count", "0"], "1 or more"),
+        (["--run", inspire, "--images", tmp_path / "no.jpg"], "cannot be read"),
+    ):
+        with pytest.raises(SystemExit) as error:
+            MAIN([*map(str, arguments), *(["--output", str(tmp_path / "out")])])
+        assert error.value.code == 2
+        assert message in capsys.readouterr().err

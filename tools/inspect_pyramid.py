@@ -1,0 +1,132 @@
+#!/usr/bin/env python
+"""Show what INSPIRE's parts do on real images: lambda, offsets, gates, first and second step.
+
+    python tools/inspect_pyramid.py --run runs/polyp/semantic_r18_inspire --count 6
+    python tools/inspect_pyramid.py --run runs/polyp/semantic_r18_inspire --images my/images/*.jpg
+
+Takes the run's config.yaml and last checkpoint. Without --images it takes images of the run's test
+set that have a polyp. Writes a png an image to --output and prints a table of each part's values:
+lambda = 1, a flow of 0, an ISE share of 0 are what FPN does.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
+
+from inspire_d2.errors import InputError, exit_on_input_error
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the pictures and print the table; exits with 2 on wrong input."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, required=True, help="output folder of train_net.py")
+    parser.add_argument("--images", type=Path, nargs="+", help="default: some of the test set")
+    parser.add_argument("--count", type=int, default=4, help="of the test set (default 4)")
+    parser.add_argument("--output", type=Path, default=Path("runs/inspect"))
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the config")
+    args = parser.parse_args(argv)
+    with exit_on_input_error():
+        inspect(args)
+
+
+def inspect(args: argparse.Namespace) -> None:
+    """Do it; raises InputError where the run, its model or an image cannot be used."""
+    import torch
+    from detectron2.config import instantiate
+    from tabulate import tabulate
+
+    from inspire_d2.engine.checkpoint import ReportingCheckpointer
+    from inspire_d2.engine.checks import find_checkpoint
+    from inspire_d2.engine.config import load_config
+    from inspire_d2.engine.launch import resolve_device
+    from inspire_d2.modeling import InspireFPN
+    from inspire_d2.visualization.pyramid import draw_record, record, summarize
+
+    if args.count < 1:
+        raise InputError("--count must be 1 or more.")
+    options = [f"train.output_dir={args.run}", *args.opts]
+    cfg = load_config(str(args.run / "config.yaml"), options)
+    checkpoint = find_checkpoint(cfg, eval_only=True, resume=False, named=False)
+    model = instantiate(cfg.model).to(resolve_device(cfg.train.device)).eval()
+    if not isinstance(model.backbone, InspireFPN):
+        raise InputError(f"{args.run} trained no InspireFPN but {type(model.backbone).__name__}.")
+    ReportingCheckpointer(model, complete=True).load(checkpoint)
+    dicts = given_images(args.images) if args.images else test_images(cfg, args.count)
+    mapper = instantiate(cfg.dataloader.test.mapper)
+    args.output.mkdir(parents=True, exist_ok=True)
+    records = []
+    for item in dicts:
+        mapped = mapper(item)
+        with record(model.backbone) as made, torch.no_grad():
+            output = model([mapped])[0]
+        records.append(made)
+        image = mapped["image"].permute(1, 2, 0).numpy()
+        if cfg.dataloader.test.mapper.image_format == "BGR":
+            image = image[:, :, ::-1]
+        path = args.output / f"{Path(item['file_name']).stem}.png"
+        size = image.shape[:2]
+        draw_record(made, image, resize(truth_of(item), size) > 0.5,
+                    resize(probability_of(output), size), path)  # fmt: skip
+        print(f"wrote {path}")
+    rows = summarize(records)
+    print(tabulate(rows[1:], rows[0], tablefmt="github"))
+
+
+def given_images(paths: list[Path]) -> list[dict[str, Any]]:
+    """Return dataset dicts of files."""
+    from PIL import Image, UnidentifiedImageError
+
+    dicts = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+        except (OSError, UnidentifiedImageError) as error:
+            raise InputError(f"{path} cannot be read as an image: {error}.") from error
+        dicts.append({"file_name": str(path), "width": width, "height": height})
+    return dicts
+
+
+def test_images(cfg: Any, count: int) -> list[dict[str, Any]]:
+    """Return ``count`` images of the run's test set that have an annotation, evenly spaced."""
+    from detectron2.config import instantiate
+
+    dicts = [item for item in instantiate(cfg.dataloader.test.dataset) if item["annotations"]]
+    if not dicts:
+        raise InputError("the run's test set has no image with an annotation: name --images.")
+    return dicts[:: max(1, len(dicts) // count)][:count]
+
+
+def truth_of(item: dict[str, Any]) -> Any:
+    """Return the union of an image's annotations: bool (H, W), at its original size."""
+    from inspire_d2.evaluation.polyp import annotation_masks
+
+    return annotation_masks(item).any(axis=0)
+
+
+def probability_of(output: dict[str, Any]) -> Any:
+    """Return the foreground's probability, or the best score x mask, at the original size."""
+    if "sem_seg" in output:
+        return 1 - output["sem_seg"].float().softmax(dim=0)[0].cpu().numpy()
+    instances = output["instances"].to("cpu")
+    if not instances.has("pred_masks"):
+        raise InputError("the model predicts no masks.")
+    height, width = instances.image_size
+    masks = instances.pred_masks.reshape(-1, height, width) * instances.scores[:, None, None]
+    return masks.amax(dim=0).numpy() if len(masks) else masks.new_zeros(height, width).numpy()
+
+
+def resize(values: Any, size: tuple[int, int]) -> Any:
+    """Resample a map (H, W) to another size."""
+    import cv2
+
+    return cv2.resize(values.astype("float32"), size[::-1], interpolation=cv2.INTER_AREA)
+
+
+if __name__ == "__main__":
+    main()
