@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Measure what pyramids cost: time and peak memory, with Detectron2's FPN as the measure.
 
-    python tools/benchmark.py                 # CPU, 512x512, batch 1: some 15 minutes on 2 cores
+    python tools/benchmark.py                 # CPU, 512x512, batch 1: half an hour on 2 cores
     python tools/benchmark.py --quick         # 256x256, few rounds: a minute or two
     python tools/benchmark.py --scaling       # how time grows with the image
     python tools/benchmark.py --profile inspire2-flow --scopes backbone --modes train
