@@ -72,9 +72,13 @@ class Run:
             f"train.init_checkpoint={args.weights}",
             f"train.output_dir={self.folder}",
             f"train.seed={self.seed}",
-            f"train.max_iter={round(args.iterations * FPN.get(self.variant, 1.0))}",
+            f"train.max_iter={self.iterations(args)}",
         ]
         return command + INSPIRE.get(self.variant, [])
+
+    def iterations(self, args: argparse.Namespace) -> int:
+        """Return how long it trains."""
+        return round(args.iterations * FPN.get(self.variant, 1.0))
 
     @property
     def finished(self) -> bool:
@@ -99,13 +103,15 @@ def main(argv: list[str] | None = None) -> None:
             for c in args.centres
             for v in args.variants
         ]
+        check_same_study(runs, args)
+        code = 0
         try:
-            failed = run_all(runs, args)
-        finally:
-            # Also after Ctrl-C: what is finished is shown.
-            report(runs, args)
-    if failed:
-        sys.exit(1)
+            code = 1 if run_all(runs, args) else 0
+        except KeyboardInterrupt:
+            say("interrupted; the same command goes on from the last checkpoints")
+            code = 130
+        report(runs, args)
+    sys.exit(code)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -119,7 +125,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--weights", type=Path, required=True, help="ImageNet ResNet-18 to start from"
     )
     parser.add_argument("--root", type=Path, default=datasets / "polypgen", help="PolypGen")
-    parser.add_argument("--output", type=Path, default=Path("runs/study"))
+    parser.add_argument(
+        "--output", type=Path, help="default: runs/study, with --quick runs/study_quick"
+    )
     parser.add_argument("--centres", nargs="+", help="each held out in turn (default: C1 C2 C4)")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
     parser.add_argument(
@@ -133,6 +141,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one centre and seed, 20 iterations")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args(argv)
+    if args.output is None:
+        args.output = Path("runs/study_quick" if args.quick else "runs/study")
     defaults = {"centres": ["C1", "C2", "C4"], "seeds": [0, 1, 2], "iterations": None}
     defaults["variants"] = ["fpn", "fpn_1.2x", "fpn_1.7x", "steps1", "steps2"]
     for key, value in (defaults | (QUICK if args.quick else {})).items():
@@ -159,6 +169,24 @@ def check(args: argparse.Namespace) -> None:
     if args.iterations is None:
         args.iterations = load_config(str(config_of(args.task))).train.max_iter
     args.weights, args.output = args.weights.resolve(), args.output.resolve()
+
+
+def check_same_study(runs: list[Run], args: argparse.Namespace) -> None:
+    """Raise InputError where a folder holds a run of another length or of other weights."""
+    from omegaconf import OmegaConf
+
+    for run in runs:
+        file = run.folder / "config.yaml"
+        if not file.exists():
+            continue
+        train = OmegaConf.load(file).train
+        wanted = {"max_iter": run.iterations(args), "init_checkpoint": str(args.weights)}
+        for key, value in wanted.items():
+            if train[key] != value:
+                raise InputError(
+                    f"{run.folder} holds a run of train.{key}={train[key]}, not {value}: name "
+                    "another --output."
+                )
 
 
 def config_of(task: str) -> Path:
@@ -201,9 +229,10 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
                 if process.returncode or not run.finished:
                     failed.append(run)
                     say(f"{run} FAILED: see {run.folder}/study.log")
+                    continue
                 say(f"{run} done; {len(waiting) + len(running)} to go, about {left:.0f} min left")
     finally:
-        # Interrupted: as Ctrl-C in the runs themselves, which their own groups did not see.
+        # After Ctrl-C, which the runs, in groups of their own, did not see.
         for process in running:
             process.send_signal(signal.SIGINT)
         for process in running:

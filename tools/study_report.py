@@ -1,6 +1,7 @@
 """Write the results of tools/study.py: a json a run, a table, a picture."""
 
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -76,11 +77,11 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         dice = [100 * r["scores"]["polyp Dice"] for r in mine.values()]
         row = [variant, str(len(mine)), f"{first['parameters'] / 1e6:.2f}", f"{seconds:.2f}"]
         row += [f"{statistics.median(ratios):.2f}" if ratios else "-", str(first["iterations"])]
-        row += [f"{statistics.mean(dice):.1f}", f"{_std_over_seeds(mine):.1f}"]
+        row += [f"{statistics.mean(dice):.1f}", _shown(_std_over_seeds(mine))]
         for only_small in (False, True):
             difference = _difference(results, variant, only_small)
             if only_small:
-                row.append(f"{_mean_dice(mine.values(), only_small=True):.1f}")
+                row.append(_shown(_mean_dice(mine.values(), only_small=True)))
             row += _cells(difference)
         if has_ap:
             ap = {k: r["scores"]["segm AP"] for k, r in mine.items()}
@@ -153,6 +154,11 @@ def _std_over_seeds(runs: dict[tuple[str, int], Any]) -> float:
         by_centre[centre].append(100 * run["scores"]["polyp Dice"])
     variances = [statistics.variance(v) for v in by_centre.values() if len(v) > 1]
     return statistics.mean(variances) ** 0.5 if variances else float("nan")
+
+
+def _shown(value: float) -> str:
+    """Format a number; what one run or no image cannot tell is a dash."""
+    return "-" if math.isnan(value) else f"{value:.1f}"
 
 
 def _cells(difference: Difference | None) -> list[str]:

@@ -2,8 +2,10 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,7 @@ def finish(output: Path, centre: str, variant: str, seed: int, dice: list[float]
     folder.mkdir(parents=True)
     config = "fpn" if variant.startswith("fpn") else "inspire"
     options = ["model.backbone.steps=1"] if variant == "steps1" else []
+    options.append(f"train.init_checkpoint={output.parent / 'weights.pkl'}")
     cfg = load_config(str(ROOT / f"configs/polyp/semantic_r18_{config}.py"), options)
     save_config(cfg, str(folder / "config.yaml"))
     scores = {"polyp": {"Dice": float(np.mean(dice))}}
@@ -111,6 +114,37 @@ def test_finished_runs_are_compared_and_not_run_again(weights: Path, output: Pat
     results = sorted((output / "results").glob("*.json"))
     assert len(results) == 8
     assert json.loads(results[0].read_text())["small"] == [True] * 2 + [False] * (IMAGES - 2)
+
+
+def test_runs_of_another_length_are_not_mixed(weights: Path, output: Path) -> None:
+    finish(output, "C1", "fpn", 0, [0.5] * IMAGES)
+    done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
+                 "--variants", "fpn", "--iterations", 20)  # fmt: skip
+    assert done.returncode == 2
+    assert "max_iter=250, not 20" in done.stderr
+
+
+def test_interrupt_shows_what_is_finished(weights: Path, output: Path) -> None:
+    finish(output, "C1", "fpn", 0, [0.5] * IMAGES)
+    command = [sys.executable, ROOT / "tools" / "study.py", "--weights", weights, "--output",
+               output, "--centres", "C1", "--seeds", "0", "1", "--variants", "fpn"]  # fmt: skip
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while "2 runs, 1 of them" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert "| fpn | 1 |" in out
 
 
 def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path) -> None:
