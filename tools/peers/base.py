@@ -1,6 +1,7 @@
 """What every peer shares: the interface of Detectron2's FPN around a plain list of maps."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -52,9 +53,9 @@ class PeerPyramid(Backbone):
             for name, stride in self._out_feature_strides.items()
         }
 
+    @abstractmethod
     def build_pyramid(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Map features (N, c_j, H_j, W_j) to as many maps (N, out_channels, H_j, W_j)."""
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Map images (N, C, H, W) to {"p2": (N, out_channels, H/4, W/4), ...}, fine to coarse."""
