@@ -90,6 +90,7 @@ def _guarded(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfi
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // comm.get_local_size()))
     try:
         main(args, cfg)
+        _leave_group()
     except InputError as error:
         logging.getLogger(__name__).debug("wrong input", exc_info=True)
         if comm.is_main_process():
@@ -106,3 +107,14 @@ def _guarded(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfi
                 flush=True,
             )
         sys.exit(INTERRUPTED)
+
+
+def _leave_group() -> None:
+    """End the process group together, where there is one.
+
+    Detectron2 leaves it to the interpreter's exit, which now and then aborts in the group's threads
+    while the other processes still use them, after all work is done.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        comm.synchronize()
+        torch.distributed.destroy_process_group()
