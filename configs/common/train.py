@@ -8,6 +8,8 @@ train = dict(
     # allow_partial: go on when a checkpoint leaves the bottom-up incomplete, or has other tensors
     checkpoint=dict(allow_partial=False),
     max_iter=1000,
+    # multiply optimizer.lr by total_batch_size / batch_size (linear rule); None leaves it as it is
+    lr_scaling=dict(enabled=True, batch_size=None),
     # of weights, data order and augmentation; -1 takes a new one each time
     seed=0,
     # None takes the GPU if there is one, else the CPU

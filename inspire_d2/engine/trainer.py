@@ -20,6 +20,8 @@ from torch import nn
 
 from .checkpoint import ReportingCheckpointer
 from .hooks import MemoryMonitor, ProgressWriter
+from .norms import fit_sync_batch_norm
+from .optim import scale_lr
 from .precision import make_trainer
 
 __all__ = ["evaluate", "run_evaluation", "run_training"]
@@ -33,7 +35,8 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     With ``resume``, go on at the iteration after the run's last checkpoint, if it has one.
     Returns the last evaluation's results on the main process, {} elsewhere.
     """
-    model = instantiate(cfg.model).to(cfg.train.device)
+    cfg.optimizer.lr = scale_lr(cfg)
+    model = _build_model(cfg)
     if cfg.train.get("channels_last"):  # configs saved before it was there lack it
         model = model.to(memory_format=torch.channels_last)
     logger.info("%s", _describe(model))
@@ -80,7 +83,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
 
 def run_evaluation(cfg: DictConfig, checkpoint: str) -> OrderedDict[str, Any]:
     """Score a checkpoint, all of whose tensors must fit, on the config's test set."""
-    model = instantiate(cfg.model).to(cfg.train.device)
+    model = _build_model(cfg)
     allow_partial = cfg.train.checkpoint.allow_partial
     ReportingCheckpointer(model, allow_partial=allow_partial, complete=True).load(checkpoint)
     return evaluate(cfg, create_ddp_model(model, **_ddp_options(cfg)))
@@ -102,6 +105,13 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> OrderedDict[str, Any]:
         json.dump(_without_nan(results), file, indent=2, allow_nan=False)
     os.replace(path + ".tmp", path)
     return results
+
+
+def _build_model(cfg: DictConfig) -> nn.Module:
+    """Build a config's model, on its device, with norms that run there."""
+    device = torch.device(cfg.train.device)
+    model = instantiate(cfg.model)
+    return fit_sync_batch_norm(model, on_gpu=device.type == "cuda").to(device)
 
 
 def _with_model(optimizer: DictConfig, model: nn.Module) -> DictConfig:

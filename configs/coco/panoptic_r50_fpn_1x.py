@@ -1,0 +1,12 @@
+"""Panoptic FPN, ResNet-50, 1x."""
+
+from detectron2 import model_zoo
+
+from ..common.coco_schedule import lr_multiplier_1x as lr_multiplier
+from ..common.coco_train import train
+from ..common.data.coco_panoptic import dataloader
+from ..common.optim import SGD as optimizer
+
+model = model_zoo.get_config("common/models/panoptic_fpn.py").model
+model.backbone.bottom_up.freeze_at = 2
+train.output_dir = "runs/coco/panoptic_r50_fpn_1x"

@@ -1,0 +1,15 @@
+"""RetinaNet, ResNet-50, 1x."""
+
+from detectron2 import model_zoo
+
+from ..common.coco_schedule import lr_multiplier_1x as lr_multiplier
+from ..common.coco_train import train
+from ..common.data.coco import dataloader
+from ..common.optim import SGD as optimizer
+
+model = model_zoo.get_config("common/models/retinanet.py").model
+model.backbone.bottom_up.freeze_at = 2
+dataloader.train.mapper.use_instance_mask = False
+# Detectron2's rate for RetinaNet and 16 images
+optimizer.lr = 0.01
+train.output_dir = "runs/coco/retinanet_r50_fpn_1x"

@@ -1,0 +1,12 @@
+"""COCO 2017 instances, as in Detectron2's baselines."""
+
+from detectron2 import model_zoo
+from detectron2.config import LazyCall as L
+
+from inspire_d2.evaluation import InspireCOCOEvaluator
+
+dataloader = model_zoo.get_config("common/data/coco.py").dataloader
+
+dataloader.evaluator = L(InspireCOCOEvaluator)(
+    dataset_name="${dataloader.test.dataset.names}", output_dir="${train.output_dir}"
+)
