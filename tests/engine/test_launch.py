@@ -1,13 +1,15 @@
 """Processes and devices that cannot be had are refused before anything starts."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 import torch
+from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
 from inspire_d2.engine.arguments import argument_parser
-from inspire_d2.engine.launch import check_processes, resolve_device
+from inspire_d2.engine.launch import check_processes, launch_main, resolve_device
 from inspire_d2.errors import InputError
 
 
@@ -68,3 +70,21 @@ def test_device_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_device("cuda")
     with pytest.raises(InputError, match="not a device"):
         resolve_device("gpu")
+
+
+def _leave_a_mark(args: argparse.Namespace, cfg: DictConfig) -> None:
+    assert torch.distributed.is_initialized()
+    destroy = torch.distributed.destroy_process_group
+    mark = Path(cfg.train.output_dir) / str(comm.get_rank())
+
+    def destroy_and_tell() -> None:
+        destroy()
+        mark.write_text(str(torch.distributed.is_initialized()))
+
+    torch.distributed.destroy_process_group = destroy_and_tell
+
+
+def test_processes_end_their_group_after_the_work(tmp_path: Path) -> None:
+    cfg = OmegaConf.create({"train": {"output_dir": str(tmp_path)}})
+    launch_main(_leave_a_mark, arguments("--num-gpus", "2"), cfg)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"0": "False", "1": "False"}
