@@ -82,6 +82,7 @@ def _without_output(value: object) -> object:
 def test_coco_configs_come_in_pairs() -> None:
     fpn = {name.replace("_fpn_", "_inspire_") for name in NAMES if name.startswith("coco/")}
     assert fpn == {name for name in NAMES if name.startswith("coco/") and "_inspire_" in name}
+    assert "coco/htc_r50_inspire_1x.py" in fpn
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("coco/")])

@@ -66,7 +66,8 @@ def checkout(tmp_path: Path) -> Path:
 def test_commands_run_in_their_order(checkout: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     for words in commands():
-        if words[0] != "python":
+        # COCO on 8 GPUs: tests/test_coco_configs.py trains these configs.
+        if words[0] != "python" or any("configs/coco/" in word for word in words):
             continue
         command = [sys.executable, *words[1:], *SHORT.get(words[1], [])]
         process = subprocess.run(

@@ -5,6 +5,8 @@ from .builders import (
     build_resnet_inspire_fpn_backbone,
     build_retinanet_resnet_inspire_fpn_backbone,
 )
+from .htc import HTCMaskHead, HTCROIHeads, HybridTaskCascade
+from .htc_semantic import FusedSemanticBranch
 from .inspire_fpn import InspireFPN
 from .isa import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
 from .ise import AdaptiveDescriptor, FeatureEnhancement
@@ -18,6 +20,10 @@ __all__ = [
     "DeformAlign",
     "FeatureEnhancement",
     "FlowAlign",
+    "FusedSemanticBranch",
+    "HTCMaskHead",
+    "HTCROIHeads",
+    "HybridTaskCascade",
     "InspireFPN",
     "StagedBottomUpError",
     "UpsampleAlign",
