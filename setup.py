@@ -18,8 +18,9 @@ setup(
     packages=find_packages(include=["inspire_d2", "inspire_d2.*"]),
     # Detectron2 is missing on purpose: PyPI does not carry it under its own name.
     install_requires=[
-        "torch>=2.1",
-        "torchvision>=0.16",
+        # from 2.6 on, torch.load reads weights and runs no code
+        "torch>=2.6",
+        "torchvision>=0.21",
         "numpy>=1.23",
         "fvcore>=0.1.5,<0.1.6",
         "hydra-core>=1.1",

@@ -8,7 +8,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling.backbone.fpn import FPN
 from omegaconf import DictConfig, OmegaConf
 
-from inspire_d2.engine.config import load_config, save_config
+from inspire_d2.engine.config import SECTIONS, load_config, save_config
 from inspire_d2.modeling import InspireFPN
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -23,6 +23,7 @@ def test_there_are_configs() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_config_survives_being_saved(name: str, tmp_path: Path) -> None:
     cfg = load_config(str(CONFIGS / name))
+    assert set(cfg) == set(SECTIONS)  # what a config leaves over would be saved, too
     save_config(cfg, str(tmp_path / "config.yaml"))
     again = load_config(str(tmp_path / "config.yaml"))
     # Detectron2's own form of both, in which keys are sorted, tells whether anything was lost.
@@ -105,6 +106,24 @@ def test_coco_schedule(name: str) -> None:
     assert rate(0.0) < 0.1
     assert cfg.optimizer.lr == (0.1 if "lsj" in name else 0.01 if "retinanet" in name else 0.02)
     assert cfg.train.lr_scaling.batch_size == cfg.dataloader.train.total_batch_size
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if "inspire" in n and "demo" not in n and "100ep" not in n]
+)
+def test_weights_of_the_twin_fit(name: str) -> None:
+    """Each tensor of the FPN model has a place of its name and shape (but for a changed norm)."""
+    shapes = []
+    for one in (name, name.replace("inspire", "fpn")):
+        cfg = load_config(str(CONFIGS / one))
+        with torch.device("meta"):
+            model = instantiate(cfg.model)
+        state = model.state_dict()
+        # GroupNorm, in place of a batch norm in the pyramid, has no statistics.
+        kept = [k for k in state if not ("fpn_" in k and "running_" in k or "num_batches" in k)]
+        shapes.append({key: state[key].shape for key in kept})
+    ours, theirs = shapes
+    assert theirs and theirs == {key: ours.get(key) for key in theirs}
 
 
 def test_bottom_up_learns_at_its_own_rate() -> None:

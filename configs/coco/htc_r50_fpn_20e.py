@@ -3,8 +3,9 @@
 from ..common.coco_schedule import lr_multiplier_20e as lr_multiplier
 from .htc_r50_fpn_1x import dataloader, model, optimizer, train
 
-resize = dataloader.train.mapper.augmentations[0]
-resize.update(short_edge_length=(600, 900), sample_style="range", max_size=1600)
+dataloader.train.mapper.augmentations[0].update(
+    short_edge_length=(600, 900), sample_style="range", max_size=1600
+)
 # 20 epochs x 7330 iterations
 train.max_iter = 146600
 train.output_dir = "runs/coco/htc_r50_fpn_20e"

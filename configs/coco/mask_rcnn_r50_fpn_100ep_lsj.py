@@ -10,10 +10,10 @@ from ..common.data.coco_lsj import dataloader
 from ..common.optim import SGD as optimizer
 
 # Detectron2's recipe, 184375 iterations x 64 images, but for its lambda, which cannot be saved
-zoo = model_zoo.get_config("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py")
-model, lr_multiplier = zoo.model, zoo.lr_multiplier
-for kind in ("box", "mask"):
-    model.roi_heads[f"{kind}_head"].conv_norm = L(sync_batch_norm_of_rois)()
+_zoo = model_zoo.get_config("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py")
+model, lr_multiplier = _zoo.model, _zoo.lr_multiplier
+for _head in (model.roi_heads.box_head, model.roi_heads.mask_head):
+    _head.conv_norm = L(sync_batch_norm_of_rois)()
 optimizer.update(lr=0.1, weight_decay=4e-5)
 train.update(init_checkpoint="", max_iter=184375)
 train.lr_scaling.batch_size = 64

@@ -6,11 +6,13 @@ import re
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
 from fvcore.common.checkpoint import _IncompatibleKeys
 from tabulate import tabulate
 from torch import nn
 
 from ..errors import InputError, first_few
+from .unpickler import load_arrays
 
 __all__ = ["ReportingCheckpointer"]
 
@@ -29,6 +31,8 @@ BOTTOM_UP, NEW = COMPONENTS[0][0], COMPONENTS[3][0]
 # What an ImageNet checkpoint holds beyond a detector's need: its classifier, and deeper stages.
 CLASSIFIER = re.compile(r"^(fc|fc1000|linear|pred)[._]")
 STAGE = re.compile(r"^(?:backbone\.bottom_up\.)?(res\d|s\d)\.")
+# How torch.load, which reads weights alone, tells of anything else in a file.
+UNSAFE = re.compile(r"Unsupported global: GLOBAL (\S+)")
 
 
 class ReportingCheckpointer(DetectionCheckpointer):
@@ -73,12 +77,18 @@ class ReportingCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
+            if filename.endswith(".pkl"):
+                return _load_pickle(filename, self._path)
             return super()._load_file(filename)
+        except InputError:
+            raise
         except Exception as error:
             # Pickle, zip and torch each fail in their own way on a file that is none of theirs.
+            code = UNSAFE.search(str(error))
+            reason = f"it names {code[1]}, which may be code" if code else "it is damaged, "
+            reason += "" if code else "still being written, or not a checkpoint"
             raise InputError(
-                f"checkpoint {self._path} cannot be read ({type(error).__name__}): it is damaged, "
-                "still being written, or not a checkpoint."
+                f"checkpoint {self._path} cannot be read ({type(error).__name__}): {reason}."
             ) from error
 
     def _load_model(self, checkpoint: Any) -> _IncompatibleKeys:
@@ -132,6 +142,22 @@ class ReportingCheckpointer(DetectionCheckpointer):
             f"checkpoint {self._path} does not fit this config: {what} ({first_few(keys, 3)}); "
             "set train.checkpoint.allow_partial=True to go on with the rest."
         )
+
+
+def _load_pickle(filename: str, name: str) -> dict[str, Any]:
+    """Read a .pkl of Detectron2's model zoo, or of Caffe2's, as DetectionCheckpointer does.
+
+    The difference: nothing in it is run. Raises InputError if it would, or holds no weights.
+    """
+    with PathManager.open(filename, "rb") as file:
+        data = load_arrays(file, name)
+    if not isinstance(data, dict):
+        raise InputError(f"checkpoint {name} holds a {type(data).__name__}, not weights by name.")
+    if "model" in data and "__author__" in data:
+        return data
+    weights = data.get("blobs", data)
+    weights = {key: value for key, value in weights.items() if not key.endswith("_momentum")}
+    return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def _is_left_over(key: str, model_keys: list[str]) -> bool:
