@@ -31,6 +31,7 @@ setup(
         "pillow>=9",
         "psutil>=5.9",
         "pycocotools>=2.0.6",
+        "hotcoco>=1.3",
         "scipy>=1.9",
         "tqdm>=4.60",
     ],

@@ -1,0 +1,130 @@
+"""Both backends against pycocotools used by hand, on real COCO: 12 numbers, boxes and masks."""
+
+import copy
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
+from pycocotools import mask as mask_api
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from inspire_d2.errors import InputError
+from inspire_d2.evaluation.coco_ap import BACKENDS, check_backend, evaluate_ap
+
+KINDS = ("random", "good", "on crowds", "with ties")
+
+
+@pytest.fixture(scope="module")
+def truth(shared_datasets: Path) -> COCO:
+    return COCO(str(shared_datasets / "coco/annotations/instances_val2017.json"))
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    rle = mask_api.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return rle | {"counts": rle["counts"].decode()}
+
+
+def result(annotation: dict, box: list[float], mask: np.ndarray, score: float) -> dict[str, Any]:
+    names = ("image_id", "category_id")
+    mine = {name: annotation[name] for name in names}
+    return mine | {"bbox": box, "segmentation": encode(mask), "score": score}
+
+
+def make_results(truth: COCO, kind: str) -> list[dict[str, Any]]:
+    """Predictions made of the ground truth, moved a little or a lot, seeded."""
+    rng = np.random.default_rng(0)
+    results = []
+    for annotation in truth.anns.values():
+        if annotation["iscrowd"] != (kind == "on crowds"):
+            continue
+        mask, (x, y, w, h) = truth.annToMask(annotation), annotation["bbox"]
+        copies = 4 if kind == "on crowds" else 1
+        for _ in range(copies):
+            reach = 0.6 if kind == "random" else 0.08
+            dx, dy = rng.normal(0, reach, 2) * (w, h)
+            moved = np.roll(mask, (round(dy), round(dx)), (0, 1))
+            score = float(rng.integers(1, 4) / 4 if kind == "with ties" else rng.random())
+            results.append(result(annotation, [x + dx, y + dy, w, h], moved, score))
+            if kind == "random":
+                other = int(rng.choice(truth.getCatIds()))
+                results.append(result(annotation | {"category_id": other}, [x, y, w, h], mask, 0.5))
+    return results
+
+
+def by_pycocotools(truth: COCO, results: list, task: str, kind: type = COCOeval) -> COCOeval:
+    results = copy.deepcopy(results)
+    for one in results:
+        if task == "segm":
+            del one["bbox"]
+    scorer = kind(truth, truth.loadRes(results), task)
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    return scorer
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_twelve_numbers_are_pycocotools(truth: COCO, kind: str, task: str, backend: str) -> None:
+    results = make_results(truth, kind)
+    before = json.dumps(results)
+    expected = by_pycocotools(truth, results, task)
+    scorer = evaluate_ap(truth, results, task, backend=backend, max_dets=[1, 10, 100])
+    np.testing.assert_allclose(scorer.stats, expected.stats, atol=1e-6)
+    # by category, IoU, recall and size
+    np.testing.assert_allclose(scorer.eval["precision"], expected.eval["precision"], atol=1e-6)
+    assert json.dumps(results) == before
+    if kind == "good":
+        assert scorer.stats[0] > 0.3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+def test_no_results_score_zero(truth: COCO, task: str, backend: str) -> None:
+    scorer = evaluate_ap(truth, [], task, backend=backend, max_dets=[1, 10, 100])
+    np.testing.assert_array_equal(scorer.stats, np.zeros(12))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_some_images_alone(truth: COCO, backend: str) -> None:
+    chosen = sorted(truth.imgs)[:7]
+    results = make_results(truth, "good")
+    small = COCO()
+    small.dataset = truth.dataset | {
+        "images": [one for one in truth.dataset["images"] if one["id"] in chosen],
+        "annotations": [a for a in truth.dataset["annotations"] if a["image_id"] in chosen],
+    }
+    small.createIndex()
+    mine = [one for one in results if one["image_id"] in chosen]
+    expected = by_pycocotools(small, mine, "bbox").stats
+    scorer = evaluate_ap(
+        truth, results, "bbox", backend=backend, max_dets=[1, 10, 100], img_ids=chosen
+    )
+    np.testing.assert_allclose(scorer.stats, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_other_numbers_of_detections(truth: COCO, backend: str) -> None:
+    results = make_results(truth, "random")
+    scorer = COCOevalMaxDets(truth, truth.loadRes(copy.deepcopy(results)), "bbox")
+    scorer.params.maxDets = [1, 2, 3]
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    mine = evaluate_ap(truth, results, "bbox", backend=backend, max_dets=[1, 2, 3])
+    np.testing.assert_allclose(mine.stats, scorer.stats, atol=1e-9)
+
+
+def test_unknown_or_missing_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="'fast'.*hotcoco, pycocotools"):
+        check_backend("fast")
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    check_backend("pycocotools")
+    with pytest.raises(InputError, match="pip install hotcoco, or set backend='pycocotools'"):
+        check_backend("hotcoco")
