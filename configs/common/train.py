@@ -1,5 +1,9 @@
 """Every switch of a run, with its meaning. Derived configs set what differs."""
 
+from detectron2.config import LazyCall as L
+
+from inspire_d2.modeling import RCNNWithTTA
+
 train = dict(
     # where the log, metrics.json, config.yaml, checkpoints and evaluation go
     output_dir="runs/unnamed",
@@ -24,6 +28,15 @@ train = dict(
     checkpointer=dict(period=500, max_to_keep=3),
     # iterations between evaluations; 0 evaluates at the end alone
     eval_period=0,
+    # --eval-only of R-CNNs on several sizes of an image, and flipped; these are Detectron2's
+    tta=dict(
+        enabled=False,
+        wrapper=L(RCNNWithTTA)(
+            short_edge_lengths=(400, 500, 600, 700, 800, 900, 1000, 1100, 1200),
+            max_size=4000,
+            flip=True,
+        ),
+    ),
     # iterations between lines of the log
     log_period=20,
 )

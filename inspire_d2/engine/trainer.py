@@ -86,6 +86,12 @@ def run_evaluation(cfg: DictConfig, checkpoint: str) -> OrderedDict[str, Any]:
     model = _build_model(cfg)
     allow_partial = cfg.train.checkpoint.allow_partial
     ReportingCheckpointer(model, allow_partial=allow_partial, complete=True).load(checkpoint)
+    tta = cfg.train.get("tta")  # configs saved before it was there lack it
+    if tta and tta.enabled:
+        # It resizes images itself, from their own size.
+        cfg.dataloader.test.mapper.augmentations = []
+        tta.wrapper.model = model
+        return evaluate(cfg, instantiate(tta.wrapper))
     return evaluate(cfg, create_ddp_model(model, **_ddp_options(cfg)))
 
 

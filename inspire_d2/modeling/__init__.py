@@ -12,6 +12,7 @@ from .isa import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
 from .ise import AdaptiveDescriptor, FeatureEnhancement
 from .ssba import BackAugmentation
 from .staged import StagedBottomUpError
+from .tta import RCNNWithTTA
 
 __all__ = [
     "AdaptiveDescriptor",
@@ -25,6 +26,7 @@ __all__ = [
     "HTCROIHeads",
     "HybridTaskCascade",
     "InspireFPN",
+    "RCNNWithTTA",
     "StagedBottomUpError",
     "UpsampleAlign",
     "add_inspire_config",
