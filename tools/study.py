@@ -3,13 +3,14 @@
 
     python tools/study.py --weights weights/r18_imagenet_d2.pkl
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection --centres C1 C2
+    python tools/study.py --weights weights/r18_imagenet_d2.pkl --centres C1+C2+C4
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --quick
 
-Each run trains on all PolypGen centres but one and scores the last iteration on that one: nothing
-is chosen on it. Runs share the config's schedule; `fpn_1.2x` and `fpn_1.7x` are FPN trained that
-much longer, for comparison at equal time. Within one seed all variants see the same batches and
-begin with the same weights in all they share. A run that is finished is not run again, one that
-was interrupted goes on from its last checkpoint.
+Each run trains on all PolypGen centres but one, or with C1+C2+C4 all but those three, and scores
+the last iteration on what was held out: nothing is chosen on it. Runs share the config's schedule;
+`fpn_1.2x` and `fpn_1.7x` are FPN trained that much longer, for comparison at equal time. Within one
+seed all variants see the same batches and begin with the same weights in all they share. A run that
+is finished is not run again, one that was interrupted goes on from its last checkpoint.
 
 Writes to --output: data/ (the splits), runs/CENTRE/VARIANT/seedN (train_net.py's folders),
 results/*.json (one a run), table.md and gains.png.
@@ -195,12 +196,12 @@ def config_of(task: str) -> Path:
 
 
 def prepare(centre: str, root: Path, folder: Path) -> None:
-    """Write the jsons of the split that holds a centre out, unless they are there."""
+    """Write the jsons of the split that holds a centre, or several (C1+C2), out; once."""
     if (folder / "val.json").exists():
         return
     code = subprocess.run(
         [sys.executable, "datasets/prepare_polyps.py", "--layout", "polypgen",
-         "--root", root.resolve(), "--split-column", "centre", "--val-values", centre,
+         "--root", root.resolve(), "--split-column", "centre", "--val-values", *centre.split("+"),
          "--output", folder], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
     ).returncode  # fmt: skip
     if code:

@@ -84,6 +84,17 @@ def test_commands_hold_each_centre_out(weights: Path, output: Path) -> None:
         assert ("_inspire.py" in command) == ("/steps1/" in command)
 
 
+def test_several_centres_are_held_out_together(weights: Path, shared_datasets: Path,
+                                               tmp_path: Path) -> None:  # fmt: skip
+    done = study("--weights", weights, "--root", shared_datasets / "polypgen", "--output", tmp_path,
+                 "--centres", "C1+C6", "--seeds", 0, "--variants", "fpn", "--dry-run")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"output_dir={tmp_path}/runs/semantic/C1+C6/fpn/seed0" in done.stdout
+    held_out = json.loads((tmp_path / "data" / "C1+C6" / "val.json").read_text())
+    names = {image["file_name"].split("/")[-1][:3] for image in held_out["images"]}
+    assert names == {"C1_", "C6_"} and len(held_out["images"]) == 256 + 88
+
+
 def test_finished_runs_are_compared_and_not_run_again(weights: Path, output: Path) -> None:
     generator = np.random.default_rng(0)
     for centre in ("C1", "C2"):
