@@ -19,6 +19,8 @@ Go on after an interruption; score a run's last checkpoint, or any other:
     python train_net.py --resume --config-file runs/NAME/config.yaml
     python train_net.py --eval-only --config-file runs/NAME/config.yaml
     python train_net.py --eval-only --config-file runs/NAME/config.yaml train.init_checkpoint=FILE
+    python train_net.py --eval-only --config-file runs/NAME/config.yaml \\
+        --checkpoint 'runs/NAME/model_*.pth'
 
 Whatever follows the flags overrides the config: train.max_iter=1000 model.backbone.steps=1
 """
@@ -28,7 +30,7 @@ import os
 from typing import TYPE_CHECKING
 
 from inspire_d2.engine.arguments import argument_parser
-from inspire_d2.errors import exit_on_input_error
+from inspire_d2.errors import InputError, exit_on_input_error
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,6 +46,7 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
 
     from inspire_d2.engine.config import save_config
     from inspire_d2.engine.launch import resolve_device
+    from inspire_d2.engine.scoring import score_checkpoints
     from inspire_d2.engine.trainer import run_evaluation, run_training
 
     default_setup(cfg, args)
@@ -52,8 +55,10 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
         # In place of default_setup's, which is in another order and so trains otherwise.
         save_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     cfg.train.device = resolve_device(cfg.train.device)
-    if args.eval_only:
-        run_evaluation(cfg, args.checkpoint)
+    if args.eval_only and args.checkpoints:
+        score_checkpoints(cfg, args.checkpoints)
+    elif args.eval_only:
+        run_evaluation(cfg, args.init_checkpoint)
     else:
         run_training(cfg, resume=args.resume)
 
@@ -63,14 +68,21 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
     from inspire_d2.engine.checks import check_datasets, check_output_dir, find_checkpoint
     from inspire_d2.engine.config import load_config
     from inspire_d2.engine.launch import check_processes, resolve_device
+    from inspire_d2.engine.scoring import find_checkpoints
 
     cfg = load_config(args.config_file, args.opts)
     resolve_device(cfg.train.device)
     check_processes(args, cfg)
-    named = any(opt.startswith("train.init_checkpoint=") for opt in args.opts)
-    args.checkpoint = find_checkpoint(
-        cfg, eval_only=args.eval_only, resume=args.resume, named=named
-    )
+    if args.checkpoint and not args.eval_only:
+        raise InputError(
+            "--checkpoint goes with --eval-only; to start from one, set train.init_checkpoint=FILE."
+        )
+    args.checkpoints = find_checkpoints(args.checkpoint)
+    if not args.checkpoints:
+        named = any(opt.startswith("train.init_checkpoint=") for opt in args.opts)
+        args.init_checkpoint = find_checkpoint(
+            cfg, eval_only=args.eval_only, resume=args.resume, named=named
+        )
     check_datasets(cfg, ("test",) if args.eval_only else ("train", "test"))
     if args.eval_only:
         # A score's log and config stand beside its results, not over those of the training.

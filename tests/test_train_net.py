@@ -99,6 +99,25 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     again = json.loads((first / "evaluation" / "evaluation.json").read_text())
     assert again == json.loads((first / "evaluation.json").read_text())
 
+    # So does each of several; one that does not fit is told at the end, and the others are done.
+    torch.save({"model": {"foreign": torch.ones(1)}}, first / "model_x.pth")
+    with pytest.raises(InputError, match="1 of 3 checkpoints were not scored: .*model_x.pth"):
+        run("--eval-only", "--checkpoint", str(first / "model_*.pth"), *flags, *words(data, first))
+    scored = first / "evaluation" / "model_final" / "evaluation.json"
+    assert json.loads(scored.read_text()) == again
+    table = (first / "evaluation" / "table.md").read_text()
+    assert "model_0000001.pth" in table and "model_final.pth" in table and "_x" not in table
+    run("--eval-only", *flags, *words(data, first, "train.tta.enabled=True"))
+    assert (first / "evaluation" / "evaluation.json").exists()
+
+
+def test_checkpoints_go_with_scoring(data: Path, tmp_path: Path) -> None:
+    flags = ["--config-file", CONFIG, "--checkpoint", str(tmp_path / "*.pth")]
+    with pytest.raises(InputError, match="goes with --eval-only"):
+        run(*flags, *words(data, tmp_path))
+    with pytest.raises(InputError, match=r"\*.pth: there is no such file"):
+        run("--eval-only", *flags, *words(data, tmp_path))
+
 
 def test_images_without_objects_train(data: Path, tmp_path: Path) -> None:
     content = json.loads((data / "annotations" / "train.json").read_text())

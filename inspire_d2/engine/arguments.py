@@ -18,6 +18,13 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on from the run's last checkpoint")
     add("--eval-only", action="store_true", help="score a checkpoint")
     add(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="with --eval-only: a file or a quoted glob to score, once or several times",
+    )
+    add(
         "--num-gpus",
         type=int,
         default=1,

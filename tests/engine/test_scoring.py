@@ -1,0 +1,43 @@
+"""Which checkpoints are scored, and how their table is laid out."""
+
+from pathlib import Path
+
+import pytest
+
+from inspire_d2.engine.scoring import _names, find_checkpoints, score_table
+from inspire_d2.errors import InputError
+
+
+def test_globs_and_names_each_once(tmp_path: Path) -> None:
+    for name in ("model_2.pth", "model_1.pth", "other[1].pth"):
+        (tmp_path / name).touch()
+    found = find_checkpoints([f"{tmp_path}/model_*.pth", f"{tmp_path}/model_1.pth"])
+    assert [Path(path).name for path in found] == ["model_1.pth", "model_2.pth"]
+    # a name that looks like a glob is a file where there is such a file
+    assert find_checkpoints([f"{tmp_path}/other[1].pth"]) == [f"{tmp_path}/other[1].pth"]
+    with pytest.raises(InputError, match=r"none\*.pth: there is no such file"):
+        find_checkpoints([f"{tmp_path}/none*.pth"])
+
+
+def test_folders_are_told_apart() -> None:
+    assert _names(["a/x.pth", "b/y.pth"]) == ["x", "y"]
+    assert _names(["a/x.pth", "b/x.pth"]) == ["a_x", "b_x"]
+    assert len(set(_names(["1/a/x.pth", "2/a/x.pth"]))) == 2
+
+
+def test_best_is_last() -> None:
+    scores = {
+        "a": {"bbox": {"AP": 90.0}, "segm": {"AP": 20.0, "AP50": 31.25}},
+        "b": {"bbox": {"AP": 10.0}, "segm": {"AP": float("nan")}},
+        "c": {"bbox": {"AP": 50.0}, "segm": {"AP": 10.0}},
+    }
+    head, _, *rows, _, note = score_table(scores).splitlines()
+    assert [cell.strip() for cell in head.split("|")[1:5]] == [
+        "checkpoint",
+        "segm AP",
+        "bbox AP",
+        "segm AP50",
+    ]
+    assert [row.split("|")[1].strip() for row in rows] == ["b", "c", "a"]
+    assert rows[-1].split("|")[4].strip() == "31.25" and rows[1].split("|")[4].strip() == "-"
+    assert note.startswith("By segm AP")
