@@ -13,6 +13,13 @@ class InputError(ValueError):
     Its message is one clear sentence; command-line tools print it and exit with code 2.
     """
 
+    def __str__(self) -> str:
+        """Return the sentence, without the traceback that a data loader's worker puts before it."""
+        text = super().__str__()
+        if not text.startswith(f"Caught {type(self).__name__} in DataLoader worker"):
+            return text
+        return text.rpartition(f"{type(self).__module__}.{type(self).__name__}: ")[2].strip()
+
 
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:

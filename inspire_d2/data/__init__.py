@@ -1,5 +1,6 @@
 """Data sets; importing this package registers the polyp sets with Detectron2 by name."""
 
+from inspire_d2.data.mapper import CheckedMapper
 from inspire_d2.data.polyp import (
     POLYP_SETS,
     check_polyp_dataset,
@@ -7,4 +8,4 @@ from inspire_d2.data.polyp import (
     register_polyps,
 )
 
-__all__ = ["POLYP_SETS", "check_polyp_dataset", "polyp_dataset", "register_polyps"]
+__all__ = ["CheckedMapper", "POLYP_SETS", "check_polyp_dataset", "polyp_dataset", "register_polyps"]

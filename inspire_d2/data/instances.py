@@ -14,6 +14,8 @@ import pycocotools.mask as mask_util
 from PIL import Image, ImageOps
 from scipy import ndimage
 
+from inspire_d2.data.images import unreadable, upright_size
+
 __all__ = ["CONNECTIVITY", "THRESHOLD", "Reading", "mask_to_instances", "read_pair"]
 
 THRESHOLD = 127  # a pixel above it is polyp
@@ -22,7 +24,6 @@ NEAR_BLACK, NEAR_WHITE = 7, 248  # JPEG noise stays below and above
 MAX_GREY = 0.05  # share of mid-grey pixels, away from the outline, that a mask may hold
 MAX_DIRT = 0.001  # share of dark grey pixels that a mask without any white may hold
 OUTLINE = 3  # pixels on each side of an outline that smoothing or JPEG turn grey
-EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def read_pair(image_file: Path, mask_file: Path, min_area: int) -> Reading:
     """Read one pair of files completely; what is wrong is returned, not raised."""
     try:
         image, image_hash = _open(image_file)
-        width, height = _upright_size(image)
+        width, height = upright_size(image)
     except Exception as error:  # whatever a broken file makes the decoder raise
         return Reading(problem=("unreadable images", _reason(image_file, error)))
     try:
@@ -108,18 +109,8 @@ def _open(path: Path) -> tuple[Image.Image, bytes]:
     return image, hashlib.sha256(data).digest()
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height after the EXIF orientation, which Detectron2 applies too."""
-    turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    return image.size[::-1] if turned else image.size
-
-
 def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{path} ({error.strerror})"
-    if "cannot identify" in str(error):
-        return f"{path} (not an image)"
-    return f"{path} ({error or type(error).__name__})"
+    return f"{path} ({unreadable(error)})"
 
 
 def _mask_levels(mask: Image.Image) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Polyp data sets under Detectron2's names: registration, checks, loading."""
 
-import json
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -10,7 +9,8 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from inspire_d2.errors import InputError, first_few
+from inspire_d2.data.coco_checks import CocoSet, check_coco, read_coco
+from inspire_d2.errors import InputError
 
 __all__ = ["POLYP_SETS", "check_polyp_dataset", "polyp_dataset", "register_polyps"]
 
@@ -32,7 +32,6 @@ _BUILT_IN = {
     f"{s}_{split}": (s, split) for s, (splits, _) in POLYP_SETS.items() for split in splits
 }
 _OWN: dict[str, tuple[str, str | None]] = {}  # name: json file, image root, as registered by users
-_SCAN_FROM = 32  # images in a folder from which listing it beats asking for each of them
 
 
 def polyp_dataset(
@@ -69,22 +68,27 @@ def register_polyps(name: str, json_file: str, image_root: str | None = None) ->
 
 def check_polyp_dataset(
     name: str, json_file: str | None = None, image_root: str | None = None
-) -> None:
+) -> CocoSet | None:
     """Raise InputError unless the data set can be loaded: a quick look before anything is built.
 
     Takes the arguments of :func:`polyp_dataset` and registers nothing. It reads the json, checks
-    what refers to what in it, and that its images are there, but does not open them.
+    what is in it (``check_coco``), and that its images are there, but does not open them. Returns
+    what it read, None for a name that Detectron2's catalogue has from elsewhere.
     """
     if json_file is not None:
         files = _as_registered(json_file, image_root)
         _check_free(name, files)
-        _check(*_locate_own(name, *files))
+        coco = _locate_own(name, *files)
     elif image_root is not None:
         raise InputError(f"image_root of the data set {name} needs its json_file too")
     elif name in _OWN or name in _BUILT_IN:
-        _check(*_locate(name))
-    elif name not in DatasetCatalog:
+        coco = _locate(name)
+    elif name in DatasetCatalog:
+        return None
+    else:
         raise InputError(_unknown(name))
+    check_coco(coco)
+    return coco
 
 
 def _as_registered(json_file: str, image_root: str | None) -> tuple[str, str | None]:
@@ -115,36 +119,34 @@ def _register(name: str, json_file: str | None) -> None:
 
 
 def _load(name: str) -> list[dict[str, Any]]:
-    json_file, content, image_root = _locate(name)
-    _check(json_file, content, image_root)
+    coco = _locate(name)
+    check_coco(coco)
     metadata = MetadataCatalog.get(name)
     # Metadata refuses new values, but the file may have moved since the name was registered.
     for key in ("json_file", "image_root", "thing_classes", "thing_dataset_id_to_contiguous_id"):
         vars(metadata).pop(key, None)
-    metadata.set(json_file=json_file, image_root=image_root)
-    return load_coco_json(json_file, image_root, name)
+    metadata.set(json_file=coco.json_file, image_root=coco.image_root)
+    return load_coco_json(coco.json_file, coco.image_root, name)
 
 
-def _locate(name: str) -> tuple[str, dict[str, Any], str]:
-    """Return json file, its content and image root of a registered name."""
+def _locate(name: str) -> CocoSet:
+    """Return what is registered under a name."""
     if name in _OWN:
         return _locate_own(name, *_OWN[name])
     folder, _ = _BUILT_IN[name]
     json_file = _find_json(name)
     if json_file is None:
         raise InputError(_not_prepared(name))
-    content = _parse(json_file)
+    content = read_coco(json_file)
     standard = _data_roots()[0] / folder
     if (standard / content["images"][0]["file_name"]).is_file():
-        return json_file, content, str(standard)
-    return json_file, content, _root_of(name, json_file, content)
+        return CocoSet(json_file, content, str(standard))
+    return CocoSet(json_file, content, _root_of(name, json_file, content))
 
 
-def _locate_own(
-    name: str, json_file: str, image_root: str | None
-) -> tuple[str, dict[str, Any], str]:
-    content = _parse(json_file)
-    return json_file, content, image_root or _root_of(name, json_file, content)
+def _locate_own(name: str, json_file: str, image_root: str | None) -> CocoSet:
+    content = read_coco(json_file)
+    return CocoSet(json_file, content, image_root or _root_of(name, json_file, content))
 
 
 def _root_of(name: str, json_file: str, content: dict[str, Any]) -> str:
@@ -181,68 +183,6 @@ def _not_prepared(name: str) -> str:
         f" {' or '.join(dict.fromkeys(map(str, _data_roots())))}; with its images in {root}, run:"
         f" python datasets/prepare_polyps.py --root {root} {POLYP_SETS[folder][1]}"
     )
-
-
-def _parse(json_file: str) -> dict[str, Any]:
-    """Read a COCO json; raise InputError unless its three lists are there and can be used."""
-    try:
-        content = json.loads(Path(json_file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{json_file} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InputError(f"{json_file} is not a json file: {error}") from error
-    required = {
-        "categories": ("id", "name"),
-        "images": ("id", "file_name", "height", "width"),
-        "annotations": ("id", "image_id", "category_id", "bbox"),
-    }
-    for key, fields in required.items():
-        rows = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(rows, list) or not (rows or key == "annotations"):
-            raise InputError(f"{json_file} is not a COCO json: it has no list of {key}")
-        for row in rows:
-            if not isinstance(row, dict) or any(field not in row for field in fields):
-                raise InputError(f"{json_file}: one of its {key} lacks one of {', '.join(fields)}")
-        if len({row["id"] for row in rows}) < len(rows):
-            raise InputError(f"{json_file}: two of its {key} have the same id")
-    return content
-
-
-def _check(json_file: str, content: dict[str, Any], image_root: str) -> None:
-    """Raise InputError when annotations refer to nothing, or images are not there."""
-    for key, owner in (("image_id", "images"), ("category_id", "categories")):
-        ids = {row["id"] for row in content[owner]}
-        lost = [row["id"] for row in content["annotations"] if row[key] not in ids]
-        if lost:
-            raise InputError(
-                f"{json_file}: {len(lost)} annotations have a {key} that none of its {owner} has"
-                f" (annotation {first_few(lost)})"
-            )
-    missing = _missing([row["file_name"] for row in content["images"]], image_root)
-    if missing:
-        raise InputError(
-            f"{len(missing)} of {len(content['images'])} images of {json_file} are not in"
-            f" {image_root}: {first_few(missing)}"
-        )
-
-
-def _missing(file_names: list[str], image_root: str) -> list[str]:
-    """Return the files that are not under ``image_root``; a large folder is listed only once."""
-    folders: dict[str, list[str]] = {}
-    for file_name in file_names:
-        folders.setdefault(os.path.dirname(file_name), []).append(file_name)
-    missing = []
-    for folder, members in folders.items():
-        path = os.path.join(image_root, folder)
-        if len(members) < _SCAN_FROM:
-            missing += [m for m in members if not os.path.isfile(os.path.join(image_root, m))]
-            continue
-        try:
-            there = set(os.listdir(path))
-        except OSError:
-            there = set()
-        missing += [m for m in members if os.path.basename(m) not in there]
-    return missing
 
 
 for _name in _BUILT_IN:

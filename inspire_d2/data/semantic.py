@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
-from detectron2.data import DatasetMapper
+
+from inspire_d2.data.mapper import CheckedMapper
 
 __all__ = ["SemanticMapper"]
 
 
-class SemanticMapper(DatasetMapper):
+class SemanticMapper(CheckedMapper):
     """Detectron2's mapper, whose ``instances`` become ``sem_seg``: 0 is background, k + 1 class k.
 
     Takes DatasetMapper's arguments; masks are bitmasks. Where instances overlap the later one

@@ -1,31 +1,106 @@
-"""Checks that a run's data and checkpoint exist, made before anything is loaded."""
+"""Checks of a run's data, checkpoint and folder, made before a model is built."""
 
 import difflib
 import os
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.registry import locate
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from ..data.coco_checks import (
+    CocoSet,
+    check_class_count,
+    check_class_order,
+    check_coco,
+    check_image_headers,
+    read_coco,
+)
+from ..data.coco_shapes import check_masks, check_scored
 from ..data.polyp import check_polyp_dataset, polyp_dataset
+from ..data.semantic import SemanticMapper
 from ..errors import InputError
 
 __all__ = ["check_datasets", "check_output_dir", "find_checkpoint"]
 
+# Classes of pixels, and those that a backbone was pretrained on.
+_NOT_THINGS = re.compile(r"\.(sem|backbone)")
+_COCO_TYPES = ("coco", "coco_panoptic_seg")  # of Detectron2's metadata, evaluator_type
+
 
 def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
-    """Raise InputError if a data set of ``dataloader.train`` or ``.test`` is not there."""
+    """Raise InputError if a data set of ``dataloader.train`` or ``.test`` cannot be used.
+
+    COCO jsons, which are read for it, must be right in themselves, fit the model's classes and
+    masks, and have their images in place; other data sets must be there.
+    """
+    class_names: dict[str, list[str]] = {}
     for split in splits:
         for node in _calls(cfg.dataloader[split].dataset):
-            target = locate(node._target_) if isinstance(node._target_, str) else node._target_
-            if target is polyp_dataset:
-                check_polyp_dataset(**{k: v for k, v in node.items() if k != "_target_"})
-            elif "names" in node:
-                names = [node.names] if isinstance(node.names, str) else node.names
-                for name in names:
-                    _check_registered(name)
+            for coco in _coco_sets(node):
+                check_image_headers(coco)
+                _check_fit(cfg, split, coco)
+                class_names[coco.json_file] = coco.class_names
+    check_class_order(class_names)
+
+
+def _coco_sets(node: DictConfig) -> Iterator[CocoSet]:
+    """Check the data sets that a lazy call loads; yield those that have a COCO json."""
+    target = _target(node)
+    if target is polyp_dataset:
+        coco = check_polyp_dataset(**{k: v for k, v in node.items() if k != "_target_"})
+        if coco is not None:
+            yield coco
+    elif "names" in node:
+        for name in [node.names] if isinstance(node.names, str) else node.names:
+            coco = _check_registered(name)
+            if coco is not None:
+                yield coco
+
+
+def _check_fit(cfg: DictConfig, split: str, coco: CocoSet) -> None:
+    """Check a json against the config's model, and the mapper that reads masks for training."""
+    entries = dict(_entries(cfg.model, "model"))
+    mapper = cfg.dataloader.train.mapper
+    semantic = _target(mapper) is SemanticMapper
+    for key, value in entries.items():
+        if key.endswith(".num_classes") and isinstance(value, int) and not _NOT_THINGS.search(key):
+            check_class_count(coco, key, value)
+    if semantic:
+        key = "model.sem_seg_head.num_classes"
+        check_class_count(coco, key, entries[key], background=1)
+    has_masks = semantic or any(
+        key.rpartition(".")[2].startswith("mask_head") and value is not None
+        for key, value in entries.items()
+    )
+    if split == "train" and (semantic or mapper.get("use_instance_mask")):
+        as_polygons = not semantic and mapper.get("instance_mask_format", "polygon") == "polygon"
+        check_masks(coco.json_file, coco.content, needed=has_masks, polygons=as_polygons)
+    elif split == "test":
+        check_scored(coco.json_file, coco.content)
+        if has_masks:
+            check_masks(coco.json_file, coco.content, needed=True, polygons=False)
+
+
+def _target(node: DictConfig) -> Any:
+    """Return what a lazy call calls."""
+    return locate(node._target_) if isinstance(node._target_, str) else node._target_
+
+
+def _entries(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Walk a config: each entry's dotted key and value, but for those that refer to another."""
+    if isinstance(node, DictConfig):
+        keys = list(node)
+    else:
+        keys = list(range(len(node))) if isinstance(node, ListConfig) else []
+    for key in keys:
+        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+            continue
+        yield f"{path}.{key}", node[key]
+        yield from _entries(node[key], f"{path}.{key}")
 
 
 def _calls(node: DictConfig) -> Iterator[DictConfig]:
@@ -40,8 +115,8 @@ def _calls(node: DictConfig) -> Iterator[DictConfig]:
         yield from _calls(child)
 
 
-def _check_registered(name: str) -> None:
-    """Check a data set of Detectron2's catalogue: its name, and its files where they are known."""
+def _check_registered(name: str) -> CocoSet | None:
+    """Check a data set of Detectron2's catalogue: its name, its files, its json if it is COCO's."""
     if name not in DatasetCatalog.list():
         close = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
         hint = f"; did you mean {close[0]}?" if close else "."
@@ -54,6 +129,12 @@ def _check_registered(name: str) -> None:
                 f"data set {name}: {path} does not exist; put the data there, or set "
                 "DETECTRON2_DATASETS to the folder that holds it."
             )
+    if metadata.get("evaluator_type") not in _COCO_TYPES or not metadata.get("json_file"):
+        return None
+    json_file = os.fspath(metadata["json_file"])
+    coco = CocoSet(json_file, read_coco(json_file), os.fspath(metadata["image_root"]))
+    check_coco(coco)
+    return coco
 
 
 def check_output_dir(output_dir: str, *, resume: bool) -> None:

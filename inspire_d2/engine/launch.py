@@ -88,16 +88,17 @@ def _guarded(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfi
     if world_size > 1 and not torch.cuda.is_available():
         # Else every process takes every core.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // comm.get_local_size()))
+    # Detectron2 logs a traceback of whatever ends a training.
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_not_wrong_input)
     try:
         main(args, cfg)
         _leave_group()
     except InputError as error:
-        logging.getLogger(__name__).debug("wrong input", exc_info=True)
-        if comm.is_main_process():
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        else:
-            # The launcher ends all processes with the first: let the main one speak.
+        if not comm.is_main_process():
+            # What all of them met the main one tells, and the launcher then ends this one; what
+            # only this one met, such as a broken image, it tells itself.
             time.sleep(5)
+        print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except KeyboardInterrupt:
         if comm.is_main_process():
@@ -107,6 +108,11 @@ def _guarded(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfi
                 flush=True,
             )
         sys.exit(INTERRUPTED)
+
+
+def _not_wrong_input(record: logging.LogRecord) -> bool:
+    """Keep a log record unless it tells of an InputError, which ends with its own sentence."""
+    return not (record.exc_info and isinstance(record.exc_info[1], InputError))
 
 
 def _leave_group() -> None:

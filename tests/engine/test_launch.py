@@ -88,3 +88,18 @@ def test_processes_end_their_group_after_the_work(tmp_path: Path) -> None:
     cfg = OmegaConf.create({"train": {"output_dir": str(tmp_path)}})
     launch_main(_leave_a_mark, arguments("--num-gpus", "2"), cfg)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"0": "False", "1": "False"}
+
+
+def _wrong_for_the_second(args: argparse.Namespace, cfg: DictConfig) -> None:
+    if comm.get_rank() == 1:
+        raise InputError("image a.jpg cannot be read")
+    comm.synchronize()
+
+
+@pytest.mark.slow
+def test_what_one_process_meets_is_told(capfd: pytest.CaptureFixture) -> None:
+    cfg = OmegaConf.create({"train": {"output_dir": ""}})
+    with pytest.raises(SystemExit) as stop:
+        launch_main(_wrong_for_the_second, arguments("--num-gpus", "2"), cfg)
+    assert stop.value.code == 2
+    assert capfd.readouterr().err.count("error: image a.jpg cannot be read") == 1

@@ -2,22 +2,18 @@
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.evaluation import DatasetEvaluators
 from omegaconf import OmegaConf
 
-from inspire_d2.data import polyp_dataset
+from inspire_d2.data import CheckedMapper, polyp_dataset
 from inspire_d2.evaluation import InspireCOCOEvaluator, PolypEvaluator
 
 dataloader = OmegaConf.create()
 
 dataloader.train = L(build_detection_train_loader)(
     dataset=L(polyp_dataset)(name="polypgen_train"),
-    mapper=L(DatasetMapper)(
+    mapper=L(CheckedMapper)(
         is_train=True,
         augmentations=[
             L(T.ResizeShortestEdge)(
@@ -38,7 +34,7 @@ dataloader.train = L(build_detection_train_loader)(
 
 dataloader.test = L(build_detection_test_loader)(
     dataset=L(polyp_dataset)(name="polypgen_val"),
-    mapper=L(DatasetMapper)(
+    mapper=L(CheckedMapper)(
         is_train=False,
         augmentations=[L(T.ResizeShortestEdge)(short_edge_length=256, max_size=384)],
         image_format="${...train.mapper.image_format}",

@@ -1,0 +1,63 @@
+"""What can be told of an image file before its pixels are read, and why one cannot be read."""
+
+from detectron2.utils.file_io import PathManager
+from PIL import Image
+
+from inspire_d2.errors import InputError
+
+__all__ = ["cannot_be_read", "check_image_header", "unreadable", "upright_size"]
+
+EXIF_ORIENTATION = 0x0112
+
+
+def check_image_header(path: str, size: tuple[int, int] | None = None) -> None:
+    """Raise InputError if Detectron2 would not read an image, or otherwise than it is meant.
+
+    It turns images upright by their EXIF orientation, and cuts grey levels off at 255, which makes
+    an image of 16 bits white. Only the file's header is read.
+
+    Args:
+        size: the width and height that the annotations are for.
+    """
+    try:
+        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+            mode, stored, upright = image.mode, image.size, upright_size(image)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(cannot_be_read(path, error)) from error
+    if mode == "F" or mode.startswith("I"):
+        raise InputError(
+            f"image {path} has more than 8 bits per pixel (mode {mode}), which would be cut off at"
+            " 255: save it with 8 bits, scaled as you need it"
+        )
+    if size is not None and upright != size:
+        turned = f" ({stored[0]}x{stored[1]} before its EXIF orientation)"
+        raise InputError(
+            f"image {path} is {upright[0]}x{upright[1]}{turned if upright != stored else ''}, but"
+            f" its annotations are for {size[0]}x{size[1]}: correct width and height in the json,"
+            " with the boxes, or the image"
+        )
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height after the EXIF orientation, which Detectron2 applies too."""
+    try:
+        turned = image.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8)
+    except Exception:  # whatever broken EXIF data raises: Detectron2 then turns nothing
+        return image.size
+    return image.size[::-1] if turned else image.size
+
+
+def cannot_be_read(path: str, error: Exception) -> str:
+    """Return the sentence for an image that raised ``error`` when it was read."""
+    return (
+        f"image {path} cannot be read ({unreadable(error)}): replace it, or take it out of the json"
+    )
+
+
+def unreadable(error: Exception) -> str:
+    """Return in a few words why an image raised ``error`` when it was read."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "cannot identify" in str(error):
+        return "not an image"
+    return str(error) or type(error).__name__
