@@ -136,10 +136,26 @@ class InspireCOCOEvaluator(COCOEvaluator):
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
+        self._results.update(self.score_results(results, sorted(tasks), img_ids))
+
+    def score_results(
+        self, results: list[dict[str, Any]], tasks: Sequence[str], img_ids: list[int] | None = None
+    ) -> dict[str, dict[str, float]]:
+        """Score predictions that are in COCO's format already; returns ``{task: {metric: value}}``.
+
+        Args:
+            results: with the data set's category ids, as they are saved.
+            tasks: "bbox", "segm", "keypoints".
+            img_ids: score these images alone.
+
+        Raises:
+            InputError: boxes or masks that are not of this data set, or cannot be scored.
+        """
         class_names = self._metadata.get("thing_classes")
-        for task in sorted(tasks):
-            scorer = self._score(results, task, img_ids)
-            self._results[task] = self._derive_coco_results(scorer, task, class_names)
+        return {
+            task: self._derive_coco_results(self._score(results, task, img_ids), task, class_names)
+            for task in tasks
+        }
 
     def _restore_category_ids(self, results: list[dict[str, Any]]) -> None:
         """Turn the model's classes, 0 to K - 1, into the data set's category ids."""

@@ -1,6 +1,5 @@
 """COCO's AP and AR of boxes or masks, by a fast library or by pycocotools."""
 
-import copy
 from typing import Any
 
 from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
@@ -8,6 +7,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..errors import InputError
+from .coco_results import check_results
 
 __all__ = ["BACKENDS", "check_backend", "evaluate_ap"]
 
@@ -48,7 +48,14 @@ def evaluate_ap(
         backend: one of BACKENDS. Numbers of detections per image other than COCO's 1, 10 and 100
             are always scored by Detectron2's extension of pycocotools.
         img_ids: score these images alone.
+
+    The backends agree but for an object whose annotation has the id 0: pycocotools takes 0 for "no
+    object", and so counts it as missed.
+
+    Raises:
+        InputError: results that are not of the truth's images, or cannot be scored.
     """
+    check_results(truth, results, task)
     if task == "segm":
         results = [{k: v for k, v in one.items() if k != "bbox"} for one in results]
     if backend == "hotcoco" and list(max_dets) == STANDARD_MAX_DETS:
@@ -58,8 +65,8 @@ def evaluate_ap(
         scorer = hotcoco.COCOeval(hot_truth, hot_truth.loadRes(results), task)
     else:
         kind = COCOeval if max_dets[2] == 100 else COCOevalMaxDets
-        # loadRes writes into what it gets.
-        found = truth.loadRes(copy.deepcopy(results)) if results else _nothing(truth)
+        # loadRes adds keys to each result.
+        found = truth.loadRes([dict(one) for one in results]) if results else _nothing(truth)
         scorer = kind(truth, found, task)
         scorer.params.maxDets = list(max_dets)
     if img_ids is not None:

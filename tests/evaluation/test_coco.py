@@ -5,6 +5,7 @@ import math
 import uuid
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 import torch
 from detectron2.config import LazyCall, instantiate
@@ -21,12 +22,14 @@ SMALL = [10, 10, 20, 20]  # x, y, width, height: 400 square pixels
 LARGE = [40, 10, 100, 100]  # 10000
 
 
-def annotation(number: int, image_id: int, box: list[int], polygons: bool = True) -> dict:
+def annotation(
+    number: int, image_id: int, box: list[int], polygons: bool = True, category_id: int = 1
+) -> dict:
     x, y, w, h = box
     result = {
         "id": number,
         "image_id": image_id,
-        "category_id": 1,
+        "category_id": category_id,
         "bbox": box,
         "area": w * h,
         "iscrowd": 0,
@@ -40,7 +43,7 @@ def annotation(number: int, image_id: int, box: list[int], polygons: bool = True
 def register(tmp_path):
     names = []
 
-    def add(annotations: list[dict], num_images: int = 2) -> str:
+    def add(annotations: list[dict], num_images: int = 2, categories=((1, "polyp"),)) -> str:
         name = f"coco_test_{uuid.uuid4().hex}"
         path = tmp_path / f"{name}.json"
         images = [
@@ -50,13 +53,13 @@ def register(tmp_path):
         content = {
             "images": images,
             "annotations": annotations,
-            "categories": [{"id": 1, "name": "polyp"}],
+            "categories": [{"id": number, "name": label} for number, label in categories],
         }
         path.write_text(json.dumps(content))
         MetadataCatalog.get(name).set(
             json_file=str(path),
-            thing_classes=["polyp"],
-            thing_dataset_id_to_contiguous_id={1: 0},
+            thing_classes=[label for _, label in categories],
+            thing_dataset_id_to_contiguous_id={n: k for k, (n, _) in enumerate(categories)},
         )
         names.append(name)
         return name
@@ -164,6 +167,48 @@ def test_agrees_with_pycocotools(register):
             assert results["bbox"][key] == pytest.approx(100 * direct.stats[index], abs=1e-9)
         else:
             assert math.isnan(results["bbox"][key])
+
+
+@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
+def test_ap_of_each_category(register, backend):
+    """Category ids with gaps, classes found well and badly, and one without an object."""
+    rng = np.random.default_rng(2)
+    annotations, predictions = [], {}
+    rows = {"bbox": [], "segm": []}
+    for image_id in range(1, 7):
+        objects = [(2, [8, 8, 30, 24]), (5, [60, 40, 60, 60]), (5, [10, 70, 20, 20])]
+        for category_id, box in objects:
+            number = len(annotations) + 1
+            annotations.append(annotation(number, image_id, box, category_id=category_id))
+        guesses = [*objects, (9, [100, 5, 30, 30]), (5, [100, 5, 30, 30])]
+        reach = np.array([2, 8, 8, 0, 0])[:, None] * np.array([1, 1, 0, 0])
+        boxes = np.array([box for _, box in guesses]) + np.rint(reach * rng.uniform(-1, 1, (5, 4)))
+        scores = rng.random(5).astype("float32").tolist()
+        predicted = instances(*zip(scores, boxes.tolist(), strict=True))
+        predicted.pred_classes = torch.tensor([{2: 0, 5: 1, 9: 2}[c] for c, _ in guesses])
+        predictions[image_id] = predicted
+        for k, ((category_id, _), score) in enumerate(zip(guesses, scores, strict=True)):
+            row = {"image_id": image_id, "category_id": category_id, "score": score}
+            mask = np.asfortranarray(predicted.pred_masks[k].numpy().astype(np.uint8))
+            rows["bbox"].append({**row, "bbox": boxes[k].tolist()})
+            rows["segm"].append({**row, "segmentation": mask_util.encode(mask)})
+    categories = ((2, "flat"), (5, "round"), (9, "none"))
+    name = register(annotations, num_images=6, categories=categories)
+    results = evaluate(name, predictions, backend=backend)
+    for task in ("bbox", "segm"):
+        truth = COCO(MetadataCatalog.get(name).json_file)
+        for category_id, label in categories[:2]:
+            direct = COCOeval(truth, truth.loadRes([dict(r) for r in rows[task]]), task)
+            direct.params.catIds = [category_id]
+            direct.evaluate()
+            direct.accumulate()
+            direct.summarize()
+            assert 0.05 < direct.stats[0] < 0.95  # a case that could come out wrong
+            assert results[task][f"AP-{label}"] == pytest.approx(100 * direct.stats[0], abs=1e-6)
+        assert math.isnan(results[task]["AP-none"])
+        # A class without an object is not in the mean.
+        both = (results[task]["AP-flat"] + results[task]["AP-round"]) / 2
+        assert results[task]["AP"] == pytest.approx(both)
 
 
 def test_no_images_is_an_input_error(register):

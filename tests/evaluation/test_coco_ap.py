@@ -121,6 +121,37 @@ def test_other_numbers_of_detections(truth: COCO, backend: str) -> None:
     np.testing.assert_allclose(mine.stats, scorer.stats, atol=1e-9)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("task", "changes", "sentence"),
+    [
+        ("bbox", {"image_id": 7}, "1 of 2 predictions are of images that .* lacks .image_id 7"),
+        ("segm", {"category_id": 7}, "1 of 2 predictions are of categories that .*category_id 7"),
+        ("segm", {"score": float("nan")}, "score that is not a finite number: .1."),
+        ("segm", {"segmentation": encode(np.ones((4, 6)))}, "a mask of 4x6 on image 1, .* 6x4"),
+        ("segm", {"segmentation": [[1, 1, 3, 1, 3, 3]]}, "not a compressed RLE: .1."),
+        ("bbox", {"bbox": [1, 2, 3, float("nan")]}, "not four finite numbers: .1."),
+    ],
+)
+def test_what_is_not_of_the_truth_is_refused(
+    backend: str, task: str, changes: dict[str, Any], sentence: str
+) -> None:
+    small = COCO()
+    mask = encode(np.ones((6, 4)))
+    mine = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 6], "segmentation": mask}
+    small.dataset = {
+        "images": [{"id": 1, "height": 6, "width": 4}],
+        "categories": [{"id": 1, "name": "polyp"}],
+        "annotations": [mine | {"id": 1, "area": 24, "iscrowd": 0}],
+    }
+    small.createIndex()
+    options = {"backend": backend, "max_dets": [1, 10, 100]}
+    right = mine | {"score": 0.5}
+    assert evaluate_ap(small, [right], task, **options).stats[0] == pytest.approx(1)
+    with pytest.raises(InputError, match=sentence):
+        evaluate_ap(small, [right, right | changes], task, **options)
+
+
 def test_unknown_or_missing_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="'fast'.*hotcoco, pycocotools"):
         check_backend("fast")
