@@ -6,11 +6,13 @@
     python tools/benchmark.py --scaling       # how time grows with the image
     python tools/benchmark.py --profile inspire2-flow --scopes backbone --modes train
     python tools/benchmark.py --startup --config-file configs/polyp/mask_rcnn_r18_inspire.py
+    python tools/benchmark.py --scoring       # libraries that compute COCO's AP, side by side
     python tools/benchmark.py --devices cuda --precisions fp32 bf16 --sizes 800x1333 --batches 1 2
 
 Scopes: the pyramid alone on fixed feature maps, ResNet-50 + pyramid, and Mask R-CNN R50, whose
 heads get the same proposals from all subjects. In each round every subject runs once. Writes
-results.json (raw values), table.md and cost.png; Ctrl-C writes what there is so far.
+results.json (raw values), table.md and cost.png, --scoring writes scoring.json and scoring.md;
+Ctrl-C writes what there is so far.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # works without an install
@@ -34,6 +37,8 @@ from tools.cost.figure import draw_ratios
 from tools.cost.options import fill_in, plan_settings
 from tools.cost.results import Results
 from tools.cost.runner import measure_memory, measure_time, profile
+from tools.cost.scoring import ScoringCosts, measure_scoring, scoring_tables
+from tools.cost.scoring_set import ScoringSet
 from tools.cost.setting import MODES, PRECISIONS, SCOPES
 from tools.cost.startup import first_iteration_seconds, help_seconds
 from tools.cost.subjects import SUBJECTS
@@ -46,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     hush()
     with exit_on_input_error():
         fill_in(args)
+        if args.scoring:
+            score(args)
+            return
         settings = plan_settings(args)
         if args.startup:
             report_startup(args.config_file)
@@ -80,6 +88,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--scaling", action="store_true", help="256 to 1024 px and the exponent of the growth")
     add("--profile", metavar="SUBJECT", help="print torch.profiler's table of one step instead")
     add("--startup", action="store_true", help="time the start of train_net.py instead")
+    add("--scoring", action="store_true", help="time libraries that compute COCO's AP instead")
     add("--config-file", help="with --startup: also the time to the first iteration")
     add("--output", type=Path, default=REPOSITORY / "runs" / "benchmark", help="folder of results")
     return parser
@@ -89,10 +98,7 @@ def run(args: argparse.Namespace, settings: list) -> None:
     """Measure everything that was asked for, print tables as they are done, write all files."""
     options = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()}
     results = Results(describe_environment(), options)
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {args.output}: {error.strerror}.") from error
+    make_folder(args.output)
     timed = [mode for mode in args.modes if mode in MODES]
     try:
         for setting in settings:
@@ -108,12 +114,48 @@ def run(args: argparse.Namespace, settings: list) -> None:
                 write(results, args.output)
     except KeyboardInterrupt:
         write(results, args.output)
-        print(f"interrupted; {args.output} holds what was measured", file=sys.stderr)
-        sys.exit(130)
+        interrupted(args.output)
     for part in (*growth_tables(results), *left_out_lines(results)):
         print(part, end="\n\n")
     write(results, args.output)
     print(f"{args.output} holds results.json, table.md, cost.png", file=sys.stderr)
+
+
+def score(args: argparse.Namespace) -> None:
+    """Measure the libraries that score, print a table, write files; exits with 1 if they differ."""
+    size = ScoringSet(100, 10, args.seed) if args.quick else ScoringSet(500, 20, args.seed)
+    costs = ScoringCosts(describe_environment(), size)
+    make_folder(args.output)
+
+    def write_costs() -> None:
+        costs.save(args.output / "scoring.json")
+        (args.output / "scoring.md").write_text(scoring_tables(costs))
+
+    try:
+        for _ in measure_scoring(costs, args.rounds, args.warmup, torch.get_num_threads()):
+            write_costs()
+    except KeyboardInterrupt:
+        write_costs()
+        interrupted(args.output)
+    print(scoring_tables(costs))
+    if disagreeing := costs.disagreeing():
+        print(f"error: other numbers: {', '.join(disagreeing)}", file=sys.stderr)
+        sys.exit(1)
+    print(f"{args.output} holds scoring.json, scoring.md", file=sys.stderr)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of results; raises InputError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}.") from error
+
+
+def interrupted(folder: Path) -> NoReturn:
+    """End as Ctrl-C does."""
+    print(f"interrupted; {folder} holds what was measured", file=sys.stderr)
+    sys.exit(130)
 
 
 def write(results: Results, folder: Path) -> None:

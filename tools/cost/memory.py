@@ -1,4 +1,4 @@
-"""Peak memory of a subject, each in a process of its own, so that nothing of another is in it.
+"""Peak memory, each measured in a process of its own, so that nothing of another is in it.
 
 Importing torch and Detectron2 takes seconds, so the processes are forked from one that has done
 that and nothing else.
@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,14 @@ from .setting import MODES, Setting
 from .subjects import SUBJECTS
 from .workload import Workload
 
-__all__ = ["ChildError", "measure_peaks"]
+__all__ = [
+    "ChildError",
+    "measure_in_child",
+    "measure_peaks",
+    "peak_bytes",
+    "private_bytes",
+    "reset_peak",
+]
 
 # glibc keeps small freed blocks for itself and raises the size that counts as small as a program
 # frees larger ones: the resident size would then show the history of the heap, not what is in use.
@@ -45,10 +53,19 @@ def measure_peaks(setting: Setting, subject: str, threads: int) -> dict[str, flo
     Raises:
         ChildError: the process failed, or was killed for want of memory.
     """
+    return measure_in_child(_peaks, setting, subject, threads=threads)
+
+
+def measure_in_child(function: Callable[..., Any], *args: object, threads: int) -> Any:
+    """Return what a function returns in a process of its own, with a number of torch's threads.
+
+    Raises:
+        ChildError: the process failed, or was killed for want of memory.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["detectron2.model_zoo"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, setting, subject, threads), daemon=True)
+    process = context.Process(target=_child, args=(sender, function, args, threads), daemon=True)
     with _environment(ENVIRONMENT):  # read by the process to fork from, when the first one starts
         process.start()
     sender.close()
@@ -60,8 +77,8 @@ def measure_peaks(setting: Setting, subject: str, threads: int) -> dict[str, flo
     finally:
         process.terminate()
         process.join()
-    if isinstance(result, str):
-        raise ChildError(result)
+    if isinstance(result, ChildError):
+        raise result
     return result
 
 
@@ -76,28 +93,30 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _child(sender: Connection, setting: Setting, subject: str, threads: int) -> None:
+def _child(
+    sender: Connection, function: Callable[..., Any], args: tuple[object, ...], threads: int
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     hush()
     torch.set_num_threads(threads)
     try:
-        sender.send(_peaks(setting, subject))
+        sender.send(function(*args))
     except Exception as error:
-        sender.send(f"{type(error).__name__}: {error}")
+        sender.send(ChildError(f"{type(error).__name__}: {error}"))
 
 
 def _peaks(setting: Setting, subject: str) -> dict[str, float]:
     _load_kernels()
-    before = 0.0 if setting.device == "cuda" else _private()
+    before = 0.0 if setting.device == "cuda" else private_bytes()
     workload = Workload(setting)
     model = workload.build(SUBJECTS[subject])
     peaks = {}
     for mode in MODES:
         step = workload.step(model, mode)
         gc.collect()
-        _reset_peak(setting.device)
+        reset_peak(setting.device)
         step()
-        peaks[mode] = (_peak(setting.device) - before) / MB
+        peaks[mode] = (peak_bytes(setting.device) - before) / MB
     return peaks
 
 
@@ -107,7 +126,8 @@ def _load_kernels() -> None:
     torch.conv2d(torch.zeros(1, 8, 16, 16), weight, padding=1).sum().backward()
 
 
-def _reset_peak(device: str) -> None:
+def reset_peak(device: str) -> None:
+    """Let the peak be counted from here on."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     else:
@@ -116,7 +136,7 @@ def _reset_peak(device: str) -> None:
             Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak(device: str) -> float:
+def peak_bytes(device: str) -> float:
     """Return the most bytes in use since the reset.
 
     Pages of files, which are the code of libraries, come in as it runs and are no one's cost.
@@ -130,7 +150,7 @@ def _peak(device: str) -> float:
     return status["VmHWM"] - status.get("RssFile", 0) - status.get("RssShmem", 0)
 
 
-def _private() -> float:
+def private_bytes() -> float:
     """Return the resident bytes that are no file's."""
     status = _status()
     if "VmRSS" not in status:

@@ -39,21 +39,36 @@ SCALING = {
     "sizes": ["256", "384", "512", "768", "1024"],
 }
 PROFILE = {"scopes": ["backbone"], "modes": ["train"]}
+SCORING = {"rounds": 5, "warmup": 1}
+SCORING_QUICKLY = {"rounds": 3, "warmup": 1}
+# What describes models and images, and what it is where it is not given.
+NOT_SCORING = {
+    **dict.fromkeys(("subjects", "scopes", "modes", "sizes", "children", "threads")),
+    "batches": [1],
+    "devices": ["cpu"],
+    "precisions": ["fp32"],
+    "channels_last": False,
+    "compile": False,
+}
 
 
 def fill_in(args: argparse.Namespace) -> None:
     """Check the options and replace those that were not given, in place.
 
-    Afterwards rounds and warmup are a number for each scope.
+    Afterwards rounds and warmup are a number for each scope, or with --scoring one number.
 
     Raises:
         InputError: an option out of its range, or options that exclude each other.
     """
     if args.config_file is not None and not args.startup:
         raise InputError("--config-file goes with --startup.")
-    special = [name for name in ("quick", "scaling", "profile", "startup") if getattr(args, name)]
-    if len(special) > 1:
+    kinds = ("quick", "scaling", "profile", "startup", "scoring")
+    special = [name for name in kinds if getattr(args, name)]
+    if len(special) > 1 and special != ["quick", "scoring"]:
         raise InputError(f"--{special[0]} and --{special[1]} exclude each other.")
+    if args.scoring:
+        _fill_in_scoring(args)
+        return
     defaults = dict(DEFAULTS)
     for name, changed in (("quick", QUICKLY), ("scaling", SCALING), ("profile", PROFILE)):
         if getattr(args, name):
@@ -86,6 +101,16 @@ def fill_in(args: argparse.Namespace) -> None:
         _check_compiler(args.devices)
     if args.profile:
         _check_profile(args)
+
+
+def _fill_in_scoring(args: argparse.Namespace) -> None:
+    for name, value in NOT_SCORING.items():
+        if getattr(args, name) != value:
+            raise InputError(f"--{name.replace('_', '-')} has no meaning with --scoring.")
+    for name, value in (SCORING_QUICKLY if args.quick else SCORING).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+        _check_positive(name, getattr(args, name))
 
 
 def plan_settings(args: argparse.Namespace) -> list[Setting]:

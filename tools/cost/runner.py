@@ -14,7 +14,7 @@ from .setting import MODES, SCOPES, Setting
 from .subjects import SUBJECTS
 from .workload import Workload
 
-__all__ = ["measure_memory", "measure_time", "profile"]
+__all__ = ["measure_memory", "measure_time", "profile", "progress"]
 
 
 def available(setting: Setting, names: Sequence[str], results: Results) -> list[str]:
@@ -47,7 +47,7 @@ def measure_time(
         synchronize = torch.cuda.synchronize if setting.device == "cuda" else None
         timed = alternate(steps, rounds, warmup - 1, synchronize=synchronize)
         total = (warmup - 1 + rounds) * len(steps)
-        for index, name, seconds in _progress(timed, total, str(found)):
+        for index, name, seconds in progress(timed, total, str(found)):
             if index >= 0:
                 found.values[name].append(seconds)
         yield found
@@ -82,7 +82,7 @@ def measure_memory(
     results.measurements.extend(found.values())
     names = available(setting, names, results)
     runs = [name for _ in range(children) for name in names]
-    for name in _progress(runs, len(runs), f"{SCOPES[setting.scope]}: peak memory"):
+    for name in progress(runs, len(runs), f"{SCOPES[setting.scope]}: peak memory"):
         try:
             peaks = measure_peaks(setting, name, threads)
         except ChildError as error:
@@ -108,7 +108,8 @@ def profile(setting: Setting, mode: str, name: str, rows: int = 25) -> str:
     return profiler.key_averages().table(sort_by=order, row_limit=rows)
 
 
-def _progress(items: object, total: int, what: str) -> tqdm:
+def progress(items: object, total: int, what: str) -> tqdm:
+    """Show on stderr how much of some items is done."""
     # Where nobody watches, a line now and then is enough.
     interval = 0.5 if sys.stderr.isatty() else 30
     return tqdm(items, total=total, desc=what, mininterval=interval, leave=False, file=sys.stderr)

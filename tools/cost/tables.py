@@ -5,7 +5,7 @@ from .results import METRICS, Measurement, Results
 from .setting import MODES, SCOPES
 from .subjects import BASELINE
 
-__all__ = ["measurement_table", "results_tables"]
+__all__ = ["measurement_table", "number", "results_tables", "table"]
 
 NOTE = (
     "Medians and interquartile ranges (IQR); a ratio is the median of each round's ratio to"
@@ -23,7 +23,7 @@ def measurement_table(found: Measurement) -> str:
         if not values:
             continue
         scaled = spread([factor * value for value in values])
-        row = [name, _number(scaled.median), _number(scaled.width), "-", "-"]
+        row = [name, number(scaled.median), number(scaled.width), "-", "-"]
         if ratios := paired_ratios(values, found.values.get(BASELINE, [])):
             ratio = spread(ratios)
             row[3:] = [f"{ratio.median:.2f}", f"{ratio.width:.2f}"]
@@ -31,7 +31,7 @@ def measurement_table(found: Measurement) -> str:
     header = ["subject", f"median, {unit}", f"IQR, {unit}", f"x {BASELINE}", "IQR of ratio"]
     repeats = max((len(values) for values in found.values.values()), default=0)
     what = "rounds" if found.metric == "time" else "processes for each"
-    return f"### {found} ({what}: {repeats})\n\n{_table(header, rows)}"
+    return f"### {found} ({what}: {repeats})\n\n{table(header, rows)}"
 
 
 def results_tables(results: Results) -> str:
@@ -51,7 +51,7 @@ def growth_tables(results: Results) -> list[str]:
         rows = [[name, f"{exponent:.2f}"] for name, exponent in exponents.items()]
         heading = f"### {SCOPES[scope]}: growth of the time of a {MODES[mode]}"
         header = ["subject", "exponent: time = a * pixels ** exponent"]
-        tables.append(f"{heading}\n\n{_table(header, rows)}")
+        tables.append(f"{heading}\n\n{table(header, rows)}")
     return tables
 
 
@@ -65,11 +65,12 @@ def left_out_lines(results: Results) -> list[str]:
     return lines
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Show three figures, or all before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Lay out a Markdown table, its first column to the left and the others to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
