@@ -1,8 +1,6 @@
 """Every switch of a run, with its meaning. Derived configs set what differs."""
 
-from detectron2.config import LazyCall as L
-
-from inspire_d2.modeling import RCNNWithTTA
+from .tta import detectron2_scales
 
 train = dict(
     # where the log, metrics.json, config.yaml, checkpoints and evaluation go
@@ -28,15 +26,8 @@ train = dict(
     checkpointer=dict(period=500, max_to_keep=3),
     # iterations between evaluations; 0 evaluates at the end alone
     eval_period=0,
-    # --eval-only of R-CNNs on several sizes of an image, and flipped; these are Detectron2's
-    tta=dict(
-        enabled=False,
-        wrapper=L(RCNNWithTTA)(
-            short_edge_lengths=(400, 500, 600, 700, 800, 900, 1000, 1100, 1200),
-            max_size=4000,
-            flip=True,
-        ),
-    ),
+    # --eval-only of R-CNNs on several sizes of an image, and flipped; tta.py holds other presets
+    tta=dict(enabled=False, wrapper=detectron2_scales),
     # iterations between lines of the log
     log_period=20,
 )

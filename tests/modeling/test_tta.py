@@ -1,5 +1,6 @@
 """Test-time augmentation: none of it changes nothing, a mirror mirrors, sizes are merged once."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,26 @@ def test_cascades(name: str) -> None:
     found = augmented(wrapper)
     assert len(found) == 5 and found.pred_masks.shape == (5, HEIGHT, WIDTH)
     assert torch.isfinite(found.scores).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "max_size", "flip"),
+    [
+        ("htc_r50_inspire_1x", range(400, 1201, 100), 4000, True),
+        ("htc_r50_inspire_20e", (600, 800, 800, 1000, 1200, 1400, 1600), 2400, False),
+        ("htc_x101_fpn_20e", (600, 800, 800, 1000, 1200, 1400, 1600), 2400, False),
+    ],
+)
+def test_presets_of_configs(
+    model: nn.Module, name: str, sizes: Iterable[int], max_size: int, flip: bool
+) -> None:
+    tta = load_config(str(CONFIGS / f"coco/{name}.py")).train.tta
+    assert not tta.enabled
+    tta.wrapper.model = model
+    mapper = instantiate(tta.wrapper).tta_mapper
+    assert (mapper.min_sizes, mapper.max_size, mapper.flip) == (list(sizes), max_size, flip)
+    short = [min(one["image"].shape[1:]) for one in mapper(make_input())]
+    assert short == [size for size in sizes for _ in range(1 + flip)]
 
 
 def test_other_models_are_refused() -> None:
