@@ -40,10 +40,13 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
     class_names: dict[str, list[str]] = {}
     for split in splits:
         for node in _calls(cfg.dataloader[split].dataset):
-            for coco in _coco_sets(node):
+            sets = list(_coco_sets(node))
+            for coco in sets:
                 check_image_headers(coco)
                 _check_fit(cfg, split, coco)
                 class_names[coco.json_file] = coco.class_names
+            if split == "train" and sets and node.get("filter_empty", "names" in node):
+                _check_objects(sets)
     check_class_order(class_names)
 
 
@@ -59,6 +62,15 @@ def _coco_sets(node: DictConfig) -> Iterator[CocoSet]:
             coco = _check_registered(name)
             if coco is not None:
                 yield coco
+
+
+def _check_objects(sets: list[CocoSet]) -> None:
+    """Raise InputError where Detectron2 would leave out every image, as none has an object."""
+    if all(a.get("iscrowd", 0) for coco in sets for a in coco.content["annotations"]):
+        raise InputError(
+            f"{', '.join(coco.json_file for coco in sets)}: no image has an object to train on; to "
+            "train on images without objects, set dataloader.train.dataset.filter_empty=False."
+        )
 
 
 def _check_fit(cfg: DictConfig, split: str, coco: CocoSet) -> None:

@@ -107,6 +107,21 @@ def test_masks_must_be_read_as_they_are(registered: Callable[..., str]) -> None:
     check_datasets(coco_config("faster_rcnn_r50_fpn_1x", bare, bare, model), ("train", "test"))
 
 
+def test_training_needs_an_object(registered: Callable[..., str]) -> None:
+    def crowds_alone(content: dict[str, Any]) -> None:
+        for annotation in content["annotations"]:
+            annotation["iscrowd"] = 1
+
+    model = "model.roi_heads.num_classes=1"
+    for change in (crowds_alone, lambda c: c["annotations"].clear()):
+        name = registered(change)
+        with pytest.raises(InputError, match="no image has an object.*filter_empty=False"):
+            check_datasets(coco_config("faster_rcnn_r50_fpn_1x", name, name, model), ("train",))
+        keep = "dataloader.train.dataset.filter_empty=False"
+        check_datasets(coco_config("faster_rcnn_r50_fpn_1x", name, name, model, keep), ("train",))
+        check_datasets(coco_config("faster_rcnn_r50_fpn_1x", name, name, model), ("test",))
+
+
 def test_train_and_test_number_classes_alike(registered: Callable[..., str]) -> None:
     two = [{"id": 1, "name": "polyp"}, {"id": 2, "name": "tool"}]
     train = registered(lambda c: c.update(categories=two))
