@@ -174,13 +174,13 @@ def check(args: argparse.Namespace) -> None:
 
 def check_same_study(runs: list[Run], args: argparse.Namespace) -> None:
     """Raise InputError where a folder holds a run of another length or of other weights."""
-    from omegaconf import OmegaConf
+    from inspire_d2.engine.config import load_config
 
     for run in runs:
         file = run.folder / "config.yaml"
         if not file.exists():
             continue
-        train = OmegaConf.load(file).train
+        train = load_config(str(file)).train
         wanted = {"max_iter": run.iterations(args), "init_checkpoint": str(args.weights)}
         for key, value in wanted.items():
             if train[key] != value:

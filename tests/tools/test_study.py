@@ -45,14 +45,17 @@ def output(tmp_path: Path) -> Path:
     return folder
 
 
-def finish(output: Path, centre: str, variant: str, seed: int, dice: list[float]) -> None:
+def finish(
+    output: Path, centre: str, variant: str, seed: int, dice: list[float], task: str = "semantic"
+) -> None:
     """Leave what train_net.py leaves of a run, as far as the study reads it."""
-    folder = output / "runs" / "semantic" / centre / variant / f"seed{seed}"
+    folder = output / "runs" / task / centre / variant / f"seed{seed}"
     folder.mkdir(parents=True)
     config = "fpn" if variant.startswith("fpn") else "inspire"
     options = ["model.backbone.steps=1"] if variant == "steps1" else []
     options.append(f"train.init_checkpoint={output.parent / 'weights.pkl'}")
-    cfg = load_config(str(ROOT / f"configs/polyp/semantic_r18_{config}.py"), options)
+    model = {"semantic": "semantic", "detection": "mask_rcnn"}[task]
+    cfg = load_config(str(ROOT / f"configs/polyp/{model}_r18_{config}.py"), options)
     save_config(cfg, str(folder / "config.yaml"))
     scores = {"polyp": {"Dice": float(np.mean(dice))}}
     (folder / "evaluation.json").write_text(json.dumps(scores))
@@ -127,12 +130,15 @@ def test_finished_runs_are_compared_and_not_run_again(weights: Path, output: Pat
     assert json.loads(results[0].read_text())["small"] == [True] * 2 + [False] * (IMAGES - 2)
 
 
-def test_runs_of_another_length_are_not_mixed(weights: Path, output: Path) -> None:
-    finish(output, "C1", "fpn", 0, [0.5] * IMAGES)
+@pytest.mark.parametrize(("task", "length"), [("semantic", 250), ("detection", 360)])
+def test_runs_of_another_length_are_not_mixed(
+    task: str, length: int, weights: Path, output: Path
+) -> None:
+    finish(output, "C1", "fpn", 0, [0.5] * IMAGES, task)
     done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
-                 "--variants", "fpn", "--iterations", 20)  # fmt: skip
+                 "--task", task, "--variants", "fpn", "--iterations", 20)  # fmt: skip
     assert done.returncode == 2
-    assert "max_iter=250, not 20" in done.stderr
+    assert f"max_iter={length}, not 20" in done.stderr
 
 
 def test_interrupt_shows_what_is_finished(weights: Path, output: Path) -> None:
