@@ -1,4 +1,4 @@
-"""Loading checkpoints: what was found is told in one table, what is missing stops the run."""
+"""Saving and loading checkpoints: what a file held is told in one table, a lack stops the run."""
 
 import logging
 import os
@@ -12,6 +12,7 @@ from tabulate import tabulate
 from torch import nn
 
 from ..errors import InputError, first_few
+from .checkpoint_files import LAST, newest_checkpoint, replace_file, save_checkpoint
 from .unpickler import load_arrays
 
 __all__ = ["ReportingCheckpointer"]
@@ -56,6 +57,7 @@ class ReportingCheckpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **checkpointables)
         self._allow_partial = allow_partial
         self._complete = complete
+        self.resumed = False
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a file's weights, and trainer state if asked for; see Detectron2's ``load``."""
@@ -63,17 +65,34 @@ class ReportingCheckpointer(DetectionCheckpointer):
         return super().load(path, *args, **kwargs)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Resume from the run's last checkpoint, complete, or start from ``path``."""
-        if resume and self.has_checkpoint():
+        """Resume from the run's newest whole checkpoint, complete, or start from ``path``.
+
+        Afterwards ``resumed`` says which.
+        """
+        newest = newest_checkpoint(self.save_dir) if resume else ""
+        self.resumed = bool(newest)
+        if self.resumed:
             self._complete, self._allow_partial = True, False
-        return super().resume_or_load(path, resume=resume)
+            return self.load(newest)
+        return self.load(path, checkpointables=[])
+
+    def save(self, name: str, **state: Any) -> None:
+        """Save the model, the checkpointables and more state as NAME.pth, in one step.
+
+        Raises:
+            InputError: the file cannot be written; earlier checkpoints stay as they are.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data = {key: one.state_dict() for key, one in self.checkpointables.items()}
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+        save_checkpoint({"model": self.model.state_dict()} | data | state, path)
+        self.tag_last_checkpoint(f"{name}.pth")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the newest checkpoint in one step, so that a kill leaves the old name or the new."""
-        path = os.path.join(self.save_dir, "last_checkpoint")
-        with open(path + ".tmp", "w") as file:
-            file.write(last_filename_basename)
-        os.replace(path + ".tmp", path)
+        replace_file(os.path.join(self.save_dir, LAST), last_filename_basename)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:

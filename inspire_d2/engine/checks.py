@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -23,6 +22,7 @@ from ..data.coco_shapes import check_masks, check_scored
 from ..data.polyp import check_polyp_dataset, polyp_dataset
 from ..data.semantic import SemanticMapper
 from ..errors import InputError
+from .checkpoint_files import newest_checkpoint
 
 __all__ = ["check_datasets", "check_output_dir", "find_checkpoint"]
 
@@ -174,7 +174,7 @@ def find_checkpoint(cfg: DictConfig, *, eval_only: bool, resume: bool, named: bo
         InputError: it is not there, or there is none to score.
     """
     run_dir, path = cfg.train.output_dir, cfg.train.init_checkpoint or ""
-    last = DetectionCheckpointer(None, run_dir).get_checkpoint_file()
+    last = newest_checkpoint(run_dir) if resume or eval_only else ""
     if eval_only and not named:
         if not last:
             raise InputError(

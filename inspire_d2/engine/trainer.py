@@ -76,7 +76,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     )
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     # A checkpoint holds the iteration that it finished.
-    start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    start = trainer.iter + 1 if checkpointer.resumed else 0
     trainer.train(start, cfg.train.max_iter)
     return results
 
