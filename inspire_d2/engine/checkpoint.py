@@ -62,7 +62,16 @@ class ReportingCheckpointer(DetectionCheckpointer):
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a file's weights, and trainer state if asked for; see Detectron2's ``load``."""
         self._path = path
-        return super().load(path, *args, **kwargs)
+        try:
+            return super().load(path, *args, **kwargs)
+        except OSError as error:
+            if "://" not in path:
+                raise
+            reason = getattr(error, "reason", None) or error
+            raise InputError(
+                f"checkpoint {path} cannot be fetched ({reason}): get the file where there is a "
+                "network, and set train.init_checkpoint=FILE."
+            ) from error
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Resume from the run's newest whole checkpoint, complete, or start from ``path``.

@@ -147,3 +147,12 @@ def test_saved_checkpoint_resumes(tmp_path: Path) -> None:
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
     ReportingCheckpointer(second, str(tmp_path)).resume_or_load("", resume=True)
     torch.testing.assert_close(second.state_dict(), first.state_dict())
+
+
+def test_address_that_cannot_be_reached_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    path = "http://localhost:9/model.pkl"  # the port that discards; nothing listens there
+    with pytest.raises(InputError, match=f"checkpoint {path} cannot be fetched .*refused.*FILE"):
+        ReportingCheckpointer(Detector()).load(path)
