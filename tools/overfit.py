@@ -42,14 +42,18 @@ WIDTHS = {256: 64, 1024: 256}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, score and draw; exits with 1 where AP50 is too low, with 2 on wrong input."""
+    """Train, score, draw; exits with 1 where AP50 is low, 2 on wrong input, 130 on Ctrl-C."""
     args = parse(argv)
-    with exit_on_input_error():
-        cfg = prepare(args)
-        start = time.monotonic()
-        results = train(cfg)
-        seconds = time.monotonic() - start
-        draw(cfg)
+    try:
+        with exit_on_input_error():
+            cfg = prepare(args)
+            start = time.monotonic()
+            results = train(cfg)
+            seconds = time.monotonic() - start
+            draw(cfg)
+    except KeyboardInterrupt:
+        print(f"interrupted; {args.output} holds what there is so far", file=sys.stderr)
+        sys.exit(130)
     print(f"\n{args.images} images, {args.iterations} iterations, {seconds:.0f} s:")
     for task, name in (("segm", "mask"), ("bbox", "box")):
         print(f"  {name} AP {results[task]['AP']:.1f}, AP50 {results[task]['AP50']:.1f}")
