@@ -255,10 +255,10 @@ def test_predictions_that_cannot_be_scored(
     ("changes", "sentence"),
     [
         ({"annotations": []}, "has no annotations: there is nothing to score on"),
-        ({"annotations": ...}, "has no annotations: there is nothing to score on"),
-        ({"images": ...}, "is no COCO annotation file"),
-        ({"images": [{"id": 1}]}, "one of its images lacks one of id, height, width"),
-        ({"categories": CATEGORIES[:1] * 2}, "two of its categories have the same id"),
+        ({"annotations": ...}, "is not a COCO json: it has no list of annotations"),
+        ({"images": ...}, "is not a COCO json: it has no list of images"),
+        ({"images": [{"id": 1}]}, "one of its images lacks one of id, file_name, height, width"),
+        ({"categories": CATEGORIES[:1] * 2}, "some of its categories have the same id"),
     ],
 )
 def test_truth_that_cannot_be_used(
