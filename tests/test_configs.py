@@ -8,6 +8,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling.backbone.fpn import FPN
 from omegaconf import DictConfig, OmegaConf
 
+from inspire_d2.data import build_train_loader
 from inspire_d2.engine.config import SECTIONS, load_config, save_config
 from inspire_d2.modeling import InspireFPN
 
@@ -57,6 +58,8 @@ def test_config_builds(name: str) -> None:
     assert instantiate(cfg.lr_multiplier)(0.5) > 0
     for split in ("train", "test"):
         instantiate(cfg.dataloader[split].mapper)
+    # the one that --resume goes on with
+    assert cfg.dataloader.train._target_ is build_train_loader
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "inspire" in name])

@@ -7,21 +7,23 @@
     python tools/benchmark.py --profile inspire2-flow --scopes backbone --modes train
     python tools/benchmark.py --startup --config-file configs/polyp/mask_rcnn_r18_inspire.py
     python tools/benchmark.py --scoring       # libraries that compute COCO's AP, side by side
+    python tools/benchmark.py --loader --config-file configs/polyp/mask_rcnn_r18_inspire.py
     python tools/benchmark.py --devices cuda --precisions fp32 bf16 --sizes 800x1333 --batches 1 2
 
 Scopes: the pyramid alone on fixed feature maps, ResNet-50 + pyramid, and Mask R-CNN R50, whose
 heads get the same proposals from all subjects. In each round every subject runs once. Writes
-results.json (raw values), table.md and cost.png, --scoring writes scoring.json and scoring.md;
-Ctrl-C writes what there is so far.
+results.json (raw values), table.md and cost.png, --scoring writes scoring.json and scoring.md,
+--loader, which loads a config's images by its loader and by Detectron2's, loader.json and
+loader.md; Ctrl-C writes what there is so far.
 """
 
 import argparse
 import itertools
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # works without an install
@@ -34,6 +36,7 @@ import torch
 from inspire_d2.errors import InputError, exit_on_input_error
 from tools.cost.environment import describe_environment, hush
 from tools.cost.figure import draw_ratios
+from tools.cost.loader import LoaderCosts, loader_table, measure_loaders
 from tools.cost.options import fill_in, plan_settings
 from tools.cost.results import Results
 from tools.cost.runner import measure_memory, measure_time, profile
@@ -53,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         fill_in(args)
         if args.scoring:
             score(args)
+            return
+        if args.loader:
+            load(args)
             return
         settings = plan_settings(args)
         if args.startup:
@@ -89,7 +95,9 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--profile", metavar="SUBJECT", help="print torch.profiler's table of one step instead")
     add("--startup", action="store_true", help="time the start of train_net.py instead")
     add("--scoring", action="store_true", help="time libraries that compute COCO's AP instead")
-    add("--config-file", help="with --startup: also the time to the first iteration")
+    add("--loader", action="store_true", help="time the loading of training images instead")
+    add("--config-file", help="whose images --loader loads (the polyp detector's); with --startup"
+        ": also the time to the first iteration")  # fmt: skip
     add("--output", type=Path, default=REPOSITORY / "runs" / "benchmark", help="folder of results")
     return parser
 
@@ -125,23 +133,42 @@ def score(args: argparse.Namespace) -> None:
     """Measure the libraries that score, print a table, write files; exits with 1 if they differ."""
     size = ScoringSet(100, 10, args.seed) if args.quick else ScoringSet(500, 20, args.seed)
     costs = ScoringCosts(describe_environment(), size)
-    make_folder(args.output)
-
-    def write_costs() -> None:
-        costs.save(args.output / "scoring.json")
-        (args.output / "scoring.md").write_text(scoring_tables(costs))
-
-    try:
-        for _ in measure_scoring(costs, args.rounds, args.warmup, torch.get_num_threads()):
-            write_costs()
-    except KeyboardInterrupt:
-        write_costs()
-        interrupted(args.output)
-    print(scoring_tables(costs))
+    parts = measure_scoring(costs, args.rounds, args.warmup, torch.get_num_threads())
+    record(costs, parts, scoring_tables, args.output, "scoring")
     if disagreeing := costs.disagreeing():
         print(f"error: other numbers: {', '.join(disagreeing)}", file=sys.stderr)
         sys.exit(1)
     print(f"{args.output} holds scoring.json, scoring.md", file=sys.stderr)
+
+
+def load(args: argparse.Namespace) -> None:
+    """Measure the training loaders, print a table, write files."""
+    costs = LoaderCosts(describe_environment(), args.config_file)
+    parts = measure_loaders(costs, 40 if args.quick else 100, args.rounds, args.warmup)
+    record(costs, parts, loader_table, args.output, "loader")
+    print(f"{args.output} holds loader.json, loader.md", file=sys.stderr)
+
+
+Costs = TypeVar("Costs", ScoringCosts, LoaderCosts)
+
+
+def record(
+    costs: Costs, parts: Iterable[None], lay_out: Callable[[Costs], str], folder: Path, name: str
+) -> None:
+    """Measure part by part, write NAME.json and NAME.md after each, and print the table."""
+    make_folder(folder)
+
+    def write_costs() -> None:
+        costs.save(folder / f"{name}.json")
+        (folder / f"{name}.md").write_text(lay_out(costs))
+
+    try:
+        for _ in parts:
+            write_costs()
+    except KeyboardInterrupt:
+        write_costs()
+        interrupted(folder)
+    print(lay_out(costs))
 
 
 def make_folder(folder: Path) -> None:

@@ -4,6 +4,8 @@ import argparse
 import difflib
 import itertools
 from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +16,7 @@ from .subjects import DEFAULT, QUICK, SUBJECTS
 
 __all__ = ["fill_in", "parse_size", "plan_settings"]
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 MEMORY = "memory"
 DEVICES = ("cpu", "cuda")
 # A round of the detector takes a hundred times as long as one of the pyramid.
@@ -41,6 +44,11 @@ SCALING = {
 PROFILE = {"scopes": ["backbone"], "modes": ["train"]}
 SCORING = {"rounds": 5, "warmup": 1}
 SCORING_QUICKLY = {"rounds": 3, "warmup": 1}
+LOADER = {
+    "rounds": 20,
+    "warmup": 1,
+    "config_file": str(REPOSITORY / "configs/polyp/mask_rcnn_r18_inspire.py"),
+}
 # What describes models and images, and what it is where it is not given.
 NOT_SCORING = {
     **dict.fromkeys(("subjects", "scopes", "modes", "sizes", "children", "threads")),
@@ -50,24 +58,28 @@ NOT_SCORING = {
     "channels_last": False,
     "compile": False,
 }
+NOT_LOADER = {**NOT_SCORING, "seed": 0}
 
 
 def fill_in(args: argparse.Namespace) -> None:
     """Check the options and replace those that were not given, in place.
 
-    Afterwards rounds and warmup are a number for each scope, or with --scoring one number.
+    Afterwards rounds and warmup are a number for each scope, or with --scoring and --loader one.
 
     Raises:
         InputError: an option out of its range, or options that exclude each other.
     """
-    if args.config_file is not None and not args.startup:
-        raise InputError("--config-file goes with --startup.")
-    kinds = ("quick", "scaling", "profile", "startup", "scoring")
+    if args.config_file is not None and not (args.startup or args.loader):
+        raise InputError("--config-file goes with --startup or --loader.")
+    kinds = ("quick", "scaling", "profile", "startup", "scoring", "loader")
     special = [name for name in kinds if getattr(args, name)]
-    if len(special) > 1 and special != ["quick", "scoring"]:
+    if len(special) > 1 and special not in (["quick", "scoring"], ["quick", "loader"]):
         raise InputError(f"--{special[0]} and --{special[1]} exclude each other.")
     if args.scoring:
-        _fill_in_scoring(args)
+        _fill_in_apart(args, "scoring", NOT_SCORING, SCORING_QUICKLY if args.quick else SCORING)
+        return
+    if args.loader:
+        _fill_in_apart(args, "loader", NOT_LOADER, LOADER | ({"rounds": 3} if args.quick else {}))
         return
     defaults = dict(DEFAULTS)
     for name, changed in (("quick", QUICKLY), ("scaling", SCALING), ("profile", PROFILE)):
@@ -103,13 +115,17 @@ def fill_in(args: argparse.Namespace) -> None:
         _check_profile(args)
 
 
-def _fill_in_scoring(args: argparse.Namespace) -> None:
-    for name, value in NOT_SCORING.items():
+def _fill_in_apart(
+    args: argparse.Namespace, kind: str, without: dict[str, Any], defaults: dict[str, Any]
+) -> None:
+    """Check and fill in the options of a part that measures no models."""
+    for name, value in without.items():
         if getattr(args, name) != value:
-            raise InputError(f"--{name.replace('_', '-')} has no meaning with --scoring.")
-    for name, value in (SCORING_QUICKLY if args.quick else SCORING).items():
+            raise InputError(f"--{name.replace('_', '-')} has no meaning with --{kind}.")
+    for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    for name in ("rounds", "warmup"):
         _check_positive(name, getattr(args, name))
 
 

@@ -3,10 +3,11 @@
 from detectron2 import model_zoo
 from detectron2.config import LazyCall as L
 
-from inspire_d2.data import CheckedMapper
+from inspire_d2.data import CheckedMapper, build_train_loader
 from inspire_d2.evaluation import InspireCOCOEvaluator
 
 dataloader = model_zoo.get_config("common/data/coco.py").dataloader
+dataloader.train._target_ = build_train_loader
 
 for _loader in (dataloader.train, dataloader.test):
     _loader.mapper._target_ = CheckedMapper

@@ -2,16 +2,16 @@
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluators
 from omegaconf import OmegaConf
 
-from inspire_d2.data import CheckedMapper, polyp_dataset
+from inspire_d2.data import CheckedMapper, build_train_loader, polyp_dataset
 from inspire_d2.evaluation import InspireCOCOEvaluator, PolypEvaluator
 
 dataloader = OmegaConf.create()
 
-dataloader.train = L(build_detection_train_loader)(
+dataloader.train = L(build_train_loader)(
     dataset=L(polyp_dataset)(name="polypgen_train"),
     mapper=L(CheckedMapper)(
         is_train=True,
