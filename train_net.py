@@ -9,7 +9,12 @@ Eight GPUs of one machine (or, without a GPU, that many CPU processes):
 
     python train_net.py --num-gpus 8 --config-file configs/polyp/mask_rcnn_r50_inspire.py
 
-Two machines of eight GPUs, on each with its own rank:
+Two machines of eight GPUs under Slurm, which restarts it where it was stopped (docs/cluster.md):
+
+    srun --nodes 2 --ntasks-per-node 1 --gpus-per-node 8 --kill-on-bad-exit=1 \\
+        python train_net.py --slurm --num-gpus 8 --config-file FILE
+
+The same without Slurm, on each with its own rank:
 
     python train_net.py --num-gpus 8 --num-machines 2 --machine-rank 0 \\
         --dist-url tcp://HOST:PORT --config-file configs/polyp/mask_rcnn_r50_inspire.py
@@ -30,6 +35,8 @@ import os
 from typing import TYPE_CHECKING
 
 from inspire_d2.engine.arguments import argument_parser
+from inspire_d2.engine.signals import stop_signals
+from inspire_d2.engine.slurm import requeue_when_stopped, slurm_task
 from inspire_d2.errors import InputError, exit_on_input_error
 
 if TYPE_CHECKING:
@@ -50,7 +57,9 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
     from inspire_d2.engine.trainer import run_evaluation, run_training
 
     default_setup(cfg, args)
-    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="inspire_d2")
+    logger = setup_logger(cfg.train.output_dir, comm.get_rank(), name="inspire_d2")
+    for line in args.ranks if len(args.ranks) > 1 else ():
+        logger.info(line)
     if comm.is_main_process():
         # In place of default_setup's, which is in another order and so trains otherwise.
         save_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
@@ -73,6 +82,8 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
     cfg = load_config(args.config_file, args.opts)
     resolve_device(cfg.train.device)
     check_processes(args, cfg)
+    if args.slurm_task and args.slurm_task.restarts and not args.eval_only:
+        args.resume = True
     if args.checkpoint and not args.eval_only:
         raise InputError(
             "--checkpoint goes with --eval-only; to start from one, set train.init_checkpoint=FILE."
@@ -93,9 +104,13 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
 
 if __name__ == "__main__":
     arguments = argument_parser(epilog=__doc__).parse_args()
+    stop_signals.install()
     with exit_on_input_error():
-        config = prepare(arguments)
+        arguments.slurm_task = slurm_task() if arguments.slurm else None
+        with requeue_when_stopped(arguments.slurm_task) as start:
+            config = prepare(arguments)
+            start.watch(config.train.output_dir)
 
-        from inspire_d2.engine.launch import launch_main
+            from inspire_d2.engine.launch import launch_main
 
-        launch_main(main, arguments, config)
+            launch_main(main, arguments, config)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ import torch
 
 from inspire_d2.data import prepare, splits
 from inspire_d2.data.synthetic import write_synthetic_set
+from inspire_d2.engine import trainer
 from inspire_d2.engine.arguments import argument_parser
+from inspire_d2.engine.hooks import MemoryMonitor
+from inspire_d2.engine.signals import CODES, RESUME_ME, stop_signals
 from inspire_d2.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -109,6 +113,40 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     assert "model_0000001.pth" in table and "model_final.pth" in table and "_x" not in table
     run("--eval-only", *flags, *words(data, first, "train.tta.enabled=True"))
     assert (first / "evaluation" / "evaluation.json").exists()
+
+
+class Interrupting(MemoryMonitor):
+    """Send this process a signal in the third iteration."""
+
+    def after_step(self) -> None:
+        super().after_step()
+        if self.trainer.iter == 2:
+            signal.raise_signal(signal.SIGUSR2)
+
+
+def test_a_resumed_run_equals_one_that_was_never_stopped(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two scorings and workers in one, neither in the other.
+    monkeypatch.setattr(stop_signals, "requested", 0)
+    before = {number: signal.getsignal(number) for number in CODES}
+    stop_signals.install()
+    monkeypatch.setattr(trainer, "MemoryMonitor", Interrupting)
+    flags = ["--config-file", CONFIG]
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    with pytest.raises(SystemExit) as end:
+        run(*flags, *words(data, stopped, "train.max_iter=6"))
+    assert end.value.code == RESUME_ME and set(losses(stopped)) == {0, 1, 2}
+    monkeypatch.setattr(stop_signals, "requested", 0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    monkeypatch.undo()
+    workers = ["dataloader.train.num_workers=2", "train.eval_period=2", "train.max_iter=6"]
+    run(*flags, *words(data, whole, *workers))
+    run("--resume", *flags, *words(data, stopped, "train.max_iter=6"))
+    assert losses(stopped) == losses(whole)
+    ours, theirs = (torch.load(f / "model_final.pth")["model"] for f in (stopped, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_checkpoints_go_with_scoring(data: Path, tmp_path: Path) -> None:

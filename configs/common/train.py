@@ -22,6 +22,9 @@ train = dict(
     channels_last=False,
     # of torch's DistributedDataParallel, where there is more than one process
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    # processes: the port they meet at (None takes a free one), nccl or gloo (None takes nccl on
+    # GPUs), seconds after which one that does not answer ends the run
+    dist=dict(port=None, backend=None, timeout_s=1800),
     # a checkpoint every `period` iterations, the newest `max_to_keep` kept
     checkpointer=dict(period=500, max_to_keep=3),
     # iterations between evaluations; 0 evaluates at the end alone

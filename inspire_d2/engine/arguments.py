@@ -33,5 +33,12 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     add("--num-machines", type=int, default=1)
     add("--machine-rank", type=int, default=0, help="of this machine, 0..num-machines - 1")
     add("--dist-url", default="auto", help="tcp://HOST:PORT where the machines meet")
+    add(
+        "--slurm",
+        action="store_true",
+        help="take the machines, and where they meet, from Slurm: srun with one task per node",
+    )
+    # what a process learns of its job and of the other ranks when it starts
+    parser.set_defaults(slurm_task=None, ranks=[])
     add("opts", nargs=argparse.REMAINDER, metavar="KEY=VALUE", help="overrides of the config")
     return parser

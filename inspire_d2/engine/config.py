@@ -1,6 +1,7 @@
 """Loading a LazyConfig and its overrides, with every mistake told before anything is built."""
 
 import difflib
+import hashlib
 import inspect
 import os
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError
 
-__all__ = ["SECTIONS", "load_config", "save_config"]
+__all__ = ["SECTIONS", "config_digest", "load_config", "save_config"]
 
 # The names that every config defines; train_net.py needs all of them.
 SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
@@ -60,17 +61,25 @@ def save_config(cfg: DictConfig, path: str) -> None:
     Keys keep their order, other than in Detectron2's LazyConfig.save: it is the order in which
     modules are built, and so the order in which they draw their random weights.
     """
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.write(_to_yaml(cfg))
+    os.replace(path + ".tmp", path)
+
+
+def config_digest(cfg: DictConfig) -> str:
+    """Return twelve characters that differ where two configs do."""
+    return hashlib.sha256(_to_yaml(cfg).encode()).hexdigest()[:12]
+
+
+def _to_yaml(cfg: DictConfig) -> str:
     content = OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
-    text = yaml.dump(
+    return yaml.dump(
         _with_named_targets(content),
         default_flow_style=None,
         allow_unicode=True,
         width=9999,
         sort_keys=False,
     )
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(path + ".tmp", path)
 
 
 def _with_named_targets(value: Any) -> Any:

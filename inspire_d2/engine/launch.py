@@ -1,23 +1,41 @@
 """Starting a run: checks before any process is made, then Detectron2's ``launch``."""
 
 import argparse
+import functools
 import logging
+import multiprocessing
 import os
+import re
+import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import torch
 from detectron2.engine import launch
 from detectron2.utils import comm
-from omegaconf import DictConfig
-from torch.multiprocessing import ProcessExitedException
+from omegaconf import DictConfig, OmegaConf
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..errors import InputError
+from .config import config_digest
+from .group import check_group
+from .rendezvous import Machines, meet
+from .signals import INTERRUPTED, RESUME_ME, forward_signals, stop_signals
 
-__all__ = ["check_processes", "launch_main", "resolve_device"]
+__all__ = ["check_processes", "dist_options", "launch_main", "resolve_device"]
 
-INTERRUPTED = 130
+# The exit code of a process that has told its error.
+FAILED = 1
+# How gloo, NCCL and the store tell that another process is gone.
+LOST = re.compile(
+    r"closed by peer|reset by peer|Broken pipe|remote process exited|heartbeat|"
+    r"Socket Timeout|recvValue failed|sendBytes failed",
+    re.IGNORECASE,
+)
 
 
 def resolve_device(name: str | None) -> str:
@@ -36,17 +54,23 @@ def resolve_device(name: str | None) -> str:
 
 
 def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
-    """Raise InputError where the processes asked for cannot be started or fed."""
+    """Raise InputError where the processes asked for cannot be started or fed.
+
+    Machines are those of ``args.slurm_task``, where there is one.
+    """
+    if args.slurm_task:
+        args.num_machines, args.machine_rank = args.slurm_task.num_machines, args.slurm_task.rank
     if args.num_gpus < 1 or args.num_machines < 1:
         raise InputError("--num-gpus and --num-machines must be 1 or more.")
     if not 0 <= args.machine_rank < args.num_machines:
         raise InputError(
             f"--machine-rank {args.machine_rank} is not within 0..{args.num_machines - 1}."
         )
-    if args.num_machines > 1 and args.dist_url == "auto":
+    if args.num_machines > 1 and args.dist_url == "auto" and not args.slurm_task:
         raise InputError(
             "--num-machines above 1 needs --dist-url tcp://HOST:PORT, the same on every machine."
         )
+    _check_dist(cfg)
     gpus = torch.cuda.device_count()
     if torch.cuda.is_available() and args.num_gpus > gpus:
         raise InputError(f"--num-gpus {args.num_gpus}: this machine has {gpus}.")
@@ -59,40 +83,125 @@ def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
         )
 
 
+def _check_dist(cfg: DictConfig) -> None:
+    dist = dist_options(cfg)
+    if dist.backend not in (None, "nccl", "gloo"):
+        raise InputError(f"train.dist.backend={dist.backend}: not one of nccl, gloo, null.")
+    if dist.backend == "nccl" and not torch.cuda.is_available():
+        raise InputError("train.dist.backend=nccl: this machine has no GPU that PyTorch can use.")
+    if dist.port is not None and not 1 <= dist.port <= 65535:
+        raise InputError(f"train.dist.port={dist.port}: not within 1..65535.")
+    if dist.timeout_s <= 0:
+        raise InputError(f"train.dist.timeout_s={dist.timeout_s}: not above 0.")
+
+
+def dist_options(cfg: DictConfig) -> DictConfig:
+    """Return ``train.dist``, with defaults for what configs saved before it was there lack."""
+    defaults = OmegaConf.create({"port": None, "backend": None, "timeout_s": 1800})
+    return OmegaConf.merge(defaults, cfg.train.get("dist") or {})
+
+
 def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfig) -> None:
     """Run ``main(args, cfg)`` in every process; end with its exit code where it fails.
 
-    A wrong input ends with one sentence and code 2, Ctrl-C with code 130.
+    A wrong input ends with one sentence and code 2, Ctrl-C with code 130, a run that a signal
+    stopped and that may go on with code 75.
     """
-    try:
-        launch(
-            _guarded,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(main, args, cfg),
-        )
-    except ProcessExitedException as error:
-        if error.exit_code not in (2, INTERRUPTED):
-            print(f"error: a process ended: {error}", file=sys.stderr)
-        sys.exit(error.exit_code if error.exit_code > 0 else 1)
-    except KeyboardInterrupt:
-        # The children have said it.
-        sys.exit(INTERRUPTED)
+    if args.num_gpus * args.num_machines == 1:
+        _guarded(main, args, cfg)
+        return
+    dist = dist_options(cfg)
+    task = args.slurm_task
+    identity = f"{task.token if task else 'no job'} {config_digest(cfg)}"
+    folder = os.path.join(cfg.train.output_dir, f".rendezvous-{task.token}") if task else ""
+    machines = Machines(
+        count=args.num_machines,
+        rank=args.machine_rank,
+        identity=identity,
+        address="" if args.dist_url == "auto" else args.dist_url,
+        port=dist.port or 0,
+        folder=folder,
+        timeout_s=dist.timeout_s,
+    )
+    # Of processes that end because another one has, which that one explains.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    with meet(machines) as url, forward_signals() as asked:
+        try:
+            launch(
+                _Process(main, identity, dist.backend),
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=url,
+                args=(args, cfg),
+                timeout=timedelta(seconds=dist.timeout_s),
+            )
+        except ProcessExitedException as error:
+            sys.exit(_exit_code(error, asked.requested))
+        except ProcessRaisedException as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
 
 
-def _guarded(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfig) -> None:
-    """Run main, turning wrong input and Ctrl-C into one line and an exit code."""
+def _exit_code(error: ProcessExitedException, asked: int) -> int:
+    """Return the launcher's exit code for the first process that ended with an error, and tell."""
+    if error.exit_code in (2, FAILED, RESUME_ME, INTERRUPTED):
+        # It has said itself what there is to say.
+        return error.exit_code
+    if asked:
+        return asked  # the signal came before the process could take note of it
+    print(f"error: a process ended: {error}", file=sys.stderr)
+    return 1
+
+
+class _Process:
+    """What each process does: take its place in the run, check it, and call main."""
+
+    def __init__(self, main: Callable[..., None], identity: str, backend: str | None) -> None:
+        self._main, self._identity, self._backend = main, identity, backend
+        self._start_method = multiprocessing.get_start_method()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # In a spawned process this is what runs before Detectron2's launch makes the group, which
+        # takes no backend and chooses it by whether there is a GPU.
+        self.__dict__.update(state)
+        if self._backend:
+            torch.distributed.init_process_group = functools.partial(
+                _init_process_group, torch.distributed.init_process_group, self._backend
+            )
+
+    def __call__(self, args: argparse.Namespace, cfg: DictConfig) -> None:
+        # A spawned process would spawn its loaders' workers too: seconds of imports each, at the
+        # start and at every scoring, where a run of one process forks them.
+        multiprocessing.set_start_method(self._start_method, force=True)
+        _guarded(self._main, args, cfg, self._identity)
+
+
+def _init_process_group(
+    init: Callable[..., None], chosen: str, backend: str, **options: Any
+) -> None:
+    init(backend=chosen, **options)
+
+
+def _guarded(
+    main: Callable[..., None], args: argparse.Namespace, cfg: DictConfig, identity: str = ""
+) -> None:
+    """Run main, turning wrong input and signals into one line and an exit code."""
+    stop_signals.install()
+    stop_signals.quiet = not comm.is_main_process()
     world_size = comm.get_world_size()
     if world_size > 1 and not torch.cuda.is_available():
         # Else every process takes every core.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // comm.get_local_size()))
     # Detectron2 logs a traceback of whatever ends a training.
-    logging.getLogger("detectron2.engine.train_loop").addFilter(_not_wrong_input)
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_told_elsewhere)
     try:
+        args.ranks = check_group(identity, cfg.train.get("device"))
         main(args, cfg)
         _leave_group()
+    except SystemExit:
+        stop_signals.tell(stop_signals.farewell)
+        raise
     except InputError as error:
         if not comm.is_main_process():
             # What all of them met the main one tells, and the launcher then ends this one; what
@@ -100,19 +209,36 @@ def _guarded(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfi
             time.sleep(5)
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        if comm.is_main_process():
-            print(
-                f"interrupted: --resume goes on from the last checkpoint in {cfg.train.output_dir}",
-                file=sys.stderr,
-                flush=True,
-            )
-        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if world_size == 1:
+            raise
+        _tell_of(error)
+        sys.exit(FAILED)
 
 
-def _not_wrong_input(record: logging.LogRecord) -> bool:
-    """Keep a log record unless it tells of an InputError, which ends with its own sentence."""
-    return not (record.exc_info and isinstance(record.exc_info[1], InputError))
+def _tell_of(error: Exception) -> None:
+    """Say which process failed and why, first that which failed by itself."""
+    where = f"rank {comm.get_rank()} of {comm.get_world_size()} on {socket.gethostname()}"
+    if LOST.search(str(error)):
+        # Time for the one that is lost to tell its own error.
+        time.sleep(2)
+        first = str(error).strip().splitlines()[0]
+        print(
+            f"error: {where} lost another process of the run ({first}): its error is above, or in "
+            "the log of its machine.",
+            file=sys.stderr,
+            flush=True,
+        )
+        return
+    print(f"error: {where} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+
+
+def _told_elsewhere(record: logging.LogRecord) -> bool:
+    """Keep a log record unless it tells of an error that ends with words of its own."""
+    if not record.exc_info:
+        return True
+    error = record.exc_info[1]
+    return not isinstance(error, InputError) and not LOST.search(str(error))
 
 
 def _leave_group() -> None:

@@ -19,10 +19,13 @@ from omegaconf import DictConfig
 from torch import nn
 
 from .checkpoint import ReportingCheckpointer
+from .checkpointing import CheckpointHook
 from .hooks import MemoryMonitor, ProgressWriter
 from .norms import fit_sync_batch_norm
 from .optim import scale_lr
 from .precision import make_trainer
+from .resume import MetricWindow, ReproducibleStream, cut_metrics
+from .signals import stop_signals
 
 __all__ = ["evaluate", "run_evaluation", "run_training"]
 
@@ -54,29 +57,32 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     )
     results: OrderedDict[str, Any] = OrderedDict()
 
+    checkpoints = CheckpointHook(checkpointer, **cfg.train.checkpointer)
+
     def score() -> Mapping[str, Any]:
         results.clear()
-        results.update(evaluate(cfg, model))
+        if not stop_signals.requested:
+            with checkpoints.interruptible():
+                results.update(evaluate(cfg, model))
         return results
 
-    main_process = comm.is_main_process()
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
             MemoryMonitor(),
+            ReproducibleStream(loader, cfg.train.seed),
+            MetricWindow(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-            hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer)
-            if main_process
-            else None,
+            checkpoints,
             hooks.EvalHook(cfg.train.eval_period, score),
-            hooks.PeriodicWriter(_writers(cfg), period=cfg.train.log_period)
-            if main_process
-            else None,
         ]
     )
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     # A checkpoint holds the iteration that it finished.
     start = trainer.iter + 1 if checkpointer.resumed else 0
+    if comm.is_main_process():
+        cut_metrics(os.path.join(cfg.train.output_dir, "metrics.json"), start)
+        trainer.register_hooks([hooks.PeriodicWriter(_writers(cfg), period=cfg.train.log_period)])
     trainer.train(start, cfg.train.max_iter)
     return results
 
@@ -131,6 +137,9 @@ def _ddp_options(cfg: DictConfig) -> dict[str, Any]:
     options = dict(cfg.train.ddp)
     if torch.device(cfg.train.device).type == "cpu":
         options["device_ids"] = None
+        # Else gradients are bucketed anew after the first iteration of every start, and three or
+        # more processes then add them in another order than a run that was never stopped.
+        options["find_unused_parameters"] = True
     return options
 
 

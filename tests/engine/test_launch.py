@@ -1,6 +1,9 @@
 """Processes and devices that cannot be had are refused before anything starts."""
 
 import argparse
+import os
+import pickle
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,9 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
 from inspire_d2.engine.arguments import argument_parser
+from inspire_d2.engine import launch
 from inspire_d2.engine.launch import check_processes, launch_main, resolve_device
+from inspire_d2.engine.slurm import SlurmTask
 from inspire_d2.errors import InputError
 
 
@@ -44,6 +49,32 @@ def test_flags_are_detectron2s() -> None:
 def test_wrong_processes_are_refused(words: list[str], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         check_processes(arguments(*words), config())
+
+
+@pytest.mark.parametrize(
+    ("dist", "sentence"),
+    [
+        ({"backend": "mpi"}, "train.dist.backend=mpi: not one of nccl, gloo"),
+        ({"backend": "nccl"}, "no GPU that PyTorch can use"),
+        ({"port": 0}, "train.dist.port=0: not within 1..65535"),
+        ({"timeout_s": 0}, "train.dist.timeout_s=0: not above 0"),
+    ],
+)
+def test_wrong_ways_to_meet_are_refused(
+    dist: dict[str, object], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg = config()
+    cfg.train.dist = dist
+    with pytest.raises(InputError, match=sentence):
+        check_processes(arguments(), cfg)
+
+
+def test_machines_are_slurms(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = arguments("--slurm")
+    args.slurm_task = SlurmTask("71", num_machines=2, rank=1, restarts=0, token="71.0.0")
+    check_processes(args, config())
+    assert (args.num_machines, args.machine_rank) == (2, 1)
 
 
 def test_batch_must_divide_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,3 +134,39 @@ def test_what_one_process_meets_is_told(capfd: pytest.CaptureFixture) -> None:
         launch_main(_wrong_for_the_second, arguments("--num-gpus", "2"), cfg)
     assert stop.value.code == 2
     assert capfd.readouterr().err.count("error: image a.jpg cannot be read") == 1
+
+
+def _fail_on_the_second(args: argparse.Namespace, cfg: DictConfig) -> None:
+    if comm.get_rank() == 1:
+        if cfg.train.killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ZeroDivisionError("no such thing")
+    comm.synchronize()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_rank_that_dies_ends_the_run_and_is_named_first(
+    killed: bool, capfd: pytest.CaptureFixture
+) -> None:
+    cfg = OmegaConf.create({"train": {"output_dir": "", "killed": killed}})
+    with pytest.raises(SystemExit) as stop:
+        launch_main(_fail_on_the_second, arguments("--num-gpus", "2"), cfg)
+    assert stop.value.code == 1
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    if killed:
+        assert any("process 1 terminated with signal SIGKILL" in line for line in errors)
+    else:
+        assert errors[0].startswith("error: rank 1 of 2 on ") and errors[0].endswith(" failed:")
+
+
+def test_backend_is_the_configs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **kw: made.append(kw))
+    process = launch._Process(_leave_a_mark, "job", None)
+    for backend in (None, "gloo"):
+        process._backend = backend
+        # as a spawned process gets it, before Detectron2 makes the group
+        pickle.loads(pickle.dumps(process))
+        torch.distributed.init_process_group(backend="NCCL", rank=3)
+    assert made == [{"backend": "NCCL", "rank": 3}, {"backend": "gloo", "rank": 3}]

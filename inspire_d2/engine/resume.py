@@ -1,0 +1,106 @@
+"""What makes a resumed run equal to one that was never stopped, besides its checkpoint."""
+
+import json
+import logging
+import os
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from .checkpoint_files import replace_file
+
+__all__ = ["MetricWindow", "ReproducibleStream", "cut_metrics"]
+
+logger = logging.getLogger(__name__)
+
+
+class ReproducibleStream(HookBase):
+    """Make what an iteration draws a function of (seed, iteration, rank) alone.
+
+    That is the data, of a loader with ``start(seed, iteration)``, and what the model draws, such as
+    R-CNN's samples of proposals. So no state of generators has to be kept, and neither evaluations
+    nor workers in between change anything. ``seed`` below 0 takes a new one, which the
+    checkpoint holds.
+    """
+
+    def __init__(self, loader: Iterable[Any], seed: int) -> None:
+        self._loader = loader
+        self._seed = int(seed) if seed >= 0 else comm.shared_random_seed()
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the seed."""
+        return {"seed": self._seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take the seed that the run began with."""
+        if state["seed"] != self._seed:
+            logger.warning("The run goes on with the seed that it began with, %d.", state["seed"])
+        self._seed = state["seed"]
+
+    def before_train(self) -> None:
+        """Have the loader begin at the trainer's iteration."""
+        if hasattr(self._loader, "start"):
+            self._loader.start(self._seed, self.trainer.start_iter)
+        elif self.trainer.start_iter:
+            logger.warning(
+                "This config's loader cannot go on where it was: its images come in another order "
+                "than without the interruption. inspire_d2.data.build_train_loader can."
+            )
+
+    def before_step(self) -> None:
+        """Seed the generators of Python, NumPy and PyTorch for this iteration of this rank."""
+        # The first number keeps this apart from what the loader makes of the same seed.
+        entropy = (2, self._seed, self.trainer.iter, comm.get_rank())
+        words = np.random.SeedSequence(entropy).generate_state(3)
+        random.seed(int(words[0]))
+        np.random.seed(words[1])
+        torch.manual_seed(int(words[2]))
+
+
+class MetricWindow(HookBase):
+    """Keep the last values of every metric in checkpoints, so that medians do not begin anew."""
+
+    def __init__(self, size: int = 20) -> None:
+        self._size = size
+        self._values: dict[str, list[tuple[float, float]]] = {}
+
+    def state_dict(self) -> dict[str, list[tuple[float, float]]]:
+        """Return each metric's last values with their iterations."""
+        histories = self.trainer.storage.histories()
+        return {name: history.values()[-self._size :] for name, history in histories.items()}
+
+    def load_state_dict(self, state: dict[str, list[tuple[float, float]]]) -> None:
+        """Take what :meth:`state_dict` returned."""
+        self._values = state
+
+    def before_train(self) -> None:
+        """Put the values where those to come will follow."""
+        for name, values in self._values.items():
+            for value, iteration in values:
+                self.trainer.storage.histories()[name].update(value, iteration)
+
+
+def cut_metrics(path: str, start: int) -> None:
+    """Remove from a metrics.json the lines of iterations from ``start`` on, which come again.
+
+    A line that a killed process left incomplete goes, too.
+    """
+    if not os.path.exists(path):
+        return
+    lines = Path(path).read_text(errors="replace").splitlines(keepends=True)
+    kept = "".join(line for line in lines if _iteration(line) < start)
+    if kept != "".join(lines):
+        replace_file(path, kept)
+
+
+def _iteration(line: str) -> float:
+    try:
+        return json.loads(line)["iteration"] if line.endswith("\n") else np.inf
+    except (ValueError, KeyError, TypeError):
+        return np.inf

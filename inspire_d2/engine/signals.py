@@ -1,0 +1,129 @@
+"""Signals that ask a run to stop: noted while it trains, obeyed at an iteration's end."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+__all__ = ["INTERRUPTED", "RESUME_ME", "StopSignals", "forward_signals", "stop_signals"]
+
+# Exit codes: Ctrl-C as a shell tells it; "try again later" as sysexits.h has it.
+INTERRUPTED = 130
+RESUME_ME = 75
+
+CODES = {
+    signal.SIGINT: INTERRUPTED,
+    signal.SIGTERM: RESUME_ME,  # of Slurm's preemption, time limit and scancel
+    signal.SIGUSR2: RESUME_ME,  # of submitit, some time before them
+}
+# A terminal's Ctrl-C reaches a process by itself and through its launcher.
+SAME_PRESS_S = 1.0
+
+
+class StopSignals:
+    """What SIGINT, SIGTERM and SIGUSR2 do to a process: end it, or while ``deferred`` leave a note.
+
+    ``requested`` is the exit code asked for, 0 while there is none. A second Ctrl-C ends the
+    process at once. ``farewell`` is the last thing to tell the user; with ``quiet`` another process
+    does that.
+    """
+
+    def __init__(self) -> None:
+        self.requested = 0
+        self.deferred = False
+        self.quiet = False
+        self.farewell = ""
+        self._pid = os.getpid()
+        self._interrupted_at = 0.0
+
+    def install(self) -> None:
+        """Take over the signals, in the main thread of this process."""
+        self._pid = os.getpid()
+        for number in CODES:
+            signal.signal(number, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            return  # a data loader's worker: it ends when its owner does
+        now = time.monotonic()
+        code = CODES[signal.Signals(number)]
+        if code == INTERRUPTED:
+            if self._interrupted_at and now - self._interrupted_at > SAME_PRESS_S:
+                self.tell("interrupted twice: stopped at once")
+                os._exit(INTERRUPTED)
+            self._interrupted_at = self._interrupted_at or now
+        first = not self.requested
+        self.requested = max(self.requested, code)
+        if not self.deferred:
+            self.farewell = "interrupted" if code == INTERRUPTED else "stopped by a signal"
+            raise SystemExit(self.requested)
+        if first and code == INTERRUPTED:
+            self.tell("interrupted: once this iteration is done, a checkpoint is written")
+
+    def tell(self, text: str) -> None:
+        """Print a line for the user, where this process is the one to do so."""
+        if text and not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+# A process has one set of signals.
+stop_signals = StopSignals()
+
+
+@contextlib.contextmanager
+def forward_signals() -> Iterator[StopSignals]:
+    """Hand the signals on to this process's children, which decide what becomes of them.
+
+    A launcher may be the only one that a signal reaches. Children begin with the signals blocked,
+    so that one that comes early waits for their :meth:`StopSignals.install`. Yields a note of what
+    was asked for; a second Ctrl-C kills the children.
+    """
+    note = StopSignals()
+    # The main thread waits for the children and may not run handlers meanwhile, but whichever
+    # thread a signal interrupts writes its number here.
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    thread = threading.Thread(target=_forward, args=(read_end, note), daemon=True)
+    thread.start()
+    handlers = {number: signal.signal(number, _leave_it_to_the_thread) for number in CODES}
+    wakeup = signal.set_wakeup_fd(write_end)
+    signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
+    try:
+        yield note
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        os.close(write_end)
+        thread.join()
+        os.close(read_end)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)
+
+
+def _forward(read_end: int, note: StopSignals) -> None:
+    """Send on each signal whose number can be read, until the other end of the pipe is closed."""
+    interrupted_at = 0.0
+    while received := os.read(read_end, 1):
+        if received[0] not in set(CODES):
+            continue
+        number = signal.Signals(received[0])
+        note.requested = max(note.requested, CODES[number])
+        now, twice = time.monotonic(), False
+        if number == signal.SIGINT:
+            twice = bool(interrupted_at) and now - interrupted_at > SAME_PRESS_S
+            interrupted_at = interrupted_at or now
+        for child in multiprocessing.active_children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid or 0, signal.SIGKILL if twice else number)
+        if twice:
+            os._exit(INTERRUPTED)
+
+
+def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
+    """Do nothing, other than the default, which would end the process."""

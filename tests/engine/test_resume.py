@@ -1,0 +1,108 @@
+"""What an iteration draws depends on seed, iteration and rank alone; metrics go on as they were."""
+
+import json
+import logging
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage, JSONWriter
+
+from inspire_d2.engine.resume import MetricWindow, ReproducibleStream, cut_metrics
+
+
+class Loader(list):
+    def start(self, seed: int, iteration: int) -> None:
+        self.append((seed, iteration))
+
+
+def stream(seed: int, start: int = 0, loader: list | None = None) -> ReproducibleStream:
+    hook = ReproducibleStream(Loader() if loader is None else loader, seed)
+    hook.trainer = SimpleNamespace(start_iter=start, iter=start)
+    return hook
+
+
+def draws(seed: int, iteration: int) -> tuple[float, float, float]:
+    stream(seed, iteration).before_step()
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def test_draws_depend_on_seed_iteration_and_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = draws(0, 5)
+    torch.rand(100), np.random.rand(100), random.random()
+    assert draws(0, 5) == first
+    others = [draws(1, 5), draws(0, 6)]
+    monkeypatch.setattr(comm, "get_rank", lambda: 1)
+    others.append(draws(0, 5))
+    values = [value for one in [first, *others] for value in one]
+    assert len(set(values)) == len(values)
+
+
+def test_loader_begins_where_the_trainer_does() -> None:
+    loader = Loader()
+    stream(3, 12, loader).before_train()
+    assert loader == [(3, 12)]
+
+
+def test_a_new_seed_is_kept_by_the_checkpoint(caplog: pytest.LogCaptureFixture) -> None:
+    one, other = stream(-1), stream(-1)
+    assert one.state_dict() != other.state_dict()
+    loader = Loader()
+    resumed = stream(7, 1, loader)
+    with caplog.at_level(logging.WARNING):
+        resumed.load_state_dict(one.state_dict())
+    assert resumed.state_dict() == one.state_dict()
+    assert "goes on with the seed that it began with" in caplog.text
+    resumed.before_train()
+    assert loader == [(one.state_dict()["seed"], 1)]
+
+
+def test_a_loader_that_cannot_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        stream(0, 0, []).before_train()
+        assert not caplog.text
+        stream(0, 3, []).before_train()
+    assert "cannot go on where it was" in caplog.text
+
+
+def record(folder: Path, parts: list[range]) -> list[dict]:
+    """Train in several starts on losses that jump, each with the last one's state."""
+    path, state = folder / "metrics.json", None
+    folder.mkdir()
+    for part in parts:
+        hook = MetricWindow(size=5)
+        cut_metrics(str(path), part.start)
+        with EventStorage(part.start) as storage:
+            hook.trainer = SimpleNamespace(storage=storage)
+            if state is not None:
+                hook.load_state_dict(state)
+            hook.before_train()
+            writer = JSONWriter(str(path), window_size=5)
+            for storage.iter in part:
+                storage.put_scalar("loss", float(storage.iter * 7 % 10))
+                if storage.iter == part.stop - 1 or storage.iter == 8:
+                    state = hook.state_dict()
+                writer.write()
+            writer.close()
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_medians_and_lines_go_on_as_if_never_stopped(tmp_path: Path) -> None:
+    whole = record(tmp_path / "whole", [range(14)])
+    assert record(tmp_path / "stopped", [range(9), range(9, 14)]) == whole
+    assert [line["iteration"] for line in whole] == list(range(14))
+
+
+def test_lines_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    lines = [json.dumps({"iteration": i, "loss": 1.0}) for i in range(4)]
+    path.write_text("\n".join(lines) + '\n{"iteration": 4, "lo')
+    cut_metrics(str(path), 3)
+    assert path.read_text().splitlines() == lines[:3]
+    cut_metrics(str(path), 0)
+    assert path.read_text() == ""
+    cut_metrics(str(tmp_path / "none.json"), 3)

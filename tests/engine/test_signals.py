@@ -1,0 +1,136 @@
+"""A signal ends a process at once or leaves a note; a launcher hands it on to its children."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from inspire_d2.engine.signals import (
+    CODES,
+    INTERRUPTED,
+    RESUME_ME,
+    SAME_PRESS_S,
+    StopSignals,
+    forward_signals,
+)
+
+
+@pytest.fixture
+def stop() -> Iterator[StopSignals]:
+    before = {number: signal.getsignal(number) for number in CODES}
+    stop = StopSignals()
+    stop.install()
+    yield stop
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, INTERRUPTED),
+        (signal.SIGTERM, RESUME_ME),
+        (signal.SIGUSR2, RESUME_ME),
+    ],
+)
+def test_ends_the_process_or_is_noted(stop: StopSignals, number: int, code: int) -> None:
+    stop.deferred = True
+    signal.raise_signal(number)
+    assert stop.requested == code
+    stop.deferred = False
+    with pytest.raises(SystemExit) as end:
+        signal.raise_signal(number)
+    assert end.value.code == code
+
+
+def test_ctrl_c_outweighs_other_signals(stop: StopSignals) -> None:
+    stop.deferred = True
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.requested == INTERRUPTED
+
+
+def test_a_forked_worker_is_left_alone(stop: StopSignals) -> None:
+    child = os.fork()
+    if not child:
+        for number in CODES:
+            os.kill(os.getpid(), number)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+WAITS = """
+    import signal, sys, time
+    from inspire_d2.engine.signals import stop_signals
+    stop_signals.install()
+    stop_signals.deferred = True
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.05)
+"""
+
+
+def test_only_a_second_press_ends_at_once() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(WAITS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)  # one press, from terminal and launcher
+        process.send_signal(signal.SIGINT)
+        time.sleep(SAME_PRESS_S * 1.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == INTERRUPTED
+        said = process.stderr.read()
+    assert "a checkpoint is written" in said and "interrupted twice" in said
+
+
+def _note_signals(connection: multiprocessing.connection.Connection, wait: bool) -> None:
+    if wait:
+        # As while its imports last; then what came meanwhile is heard.
+        connection.send("starting")
+        connection.recv()
+    stop = StopSignals()
+    stop.deferred = True
+    stop.install()
+    connection.send("ready")
+    while not stop.requested:
+        time.sleep(0.02)
+    connection.send(stop.requested)
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])
+def test_launcher_hands_signals_on(number: int, early: bool) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    context = multiprocessing.get_context("fork")
+    with forward_signals() as asked:
+        child = context.Process(target=_note_signals, args=(theirs, early))
+        child.start()
+        assert ours.recv() == ("starting" if early else "ready")
+        os.kill(os.getpid(), number)
+        if early:
+            time.sleep(0.5)
+            assert child.is_alive()
+            ours.send("go on")
+            assert ours.recv() == "ready"
+        assert ours.poll(30) and ours.recv() == CODES[signal.Signals(number)]
+        child.join()
+    assert asked.requested == CODES[signal.Signals(number)]
+
+
+def test_launcher_puts_back_what_was() -> None:
+    before = [signal.getsignal(number) for number in CODES]
+    with forward_signals():
+        assert [signal.getsignal(number) for number in CODES] != before
+    assert [signal.getsignal(number) for number in CODES] == before
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(CODES)
