@@ -137,8 +137,11 @@ def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictCo
                 timeout=timedelta(seconds=dist.timeout_s),
             )
         except ProcessExitedException as error:
-            sys.exit(_exit_code(error, asked.requested))
+            code = _exit_code(error, asked.requested)
+            stop_signals.failed_with = 0 if code in (RESUME_ME, INTERRUPTED) else code
+            sys.exit(code)
         except ProcessRaisedException as error:
+            stop_signals.failed_with = FAILED
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
 
@@ -203,6 +206,7 @@ def _guarded(
         stop_signals.tell(stop_signals.farewell)
         raise
     except InputError as error:
+        stop_signals.failed_with = 2
         if not comm.is_main_process():
             # What all of them met the main one tells, and the launcher then ends this one; what
             # only this one met, such as a broken image, it tells itself.
@@ -210,6 +214,7 @@ def _guarded(
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except Exception as error:
+        stop_signals.failed_with = FAILED
         if world_size == 1:
             raise
         _tell_of(error)

@@ -30,7 +30,7 @@ class StopSignals:
 
     ``requested`` is the exit code asked for, 0 while there is none. A second Ctrl-C ends the
     process at once. ``farewell`` is the last thing to tell the user; with ``quiet`` another process
-    does that.
+    does that. A run that has ``failed_with`` a code ends with it, whatever comes after.
     """
 
     def __init__(self) -> None:
@@ -38,6 +38,7 @@ class StopSignals:
         self.deferred = False
         self.quiet = False
         self.farewell = ""
+        self.failed_with = 0
         self._pid = os.getpid()
         self._interrupted_at = 0.0
 
@@ -51,6 +52,11 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             return  # a data loader's worker: it ends when its owner does
+        if self.failed_with:
+            # As when Slurm ends the other tasks of a step in which one has failed.
+            if not self.deferred:
+                raise SystemExit(self.failed_with)
+            return
         now = time.monotonic()
         code = CODES[signal.Signals(number)]
         if code == INTERRUPTED:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,8 +13,12 @@ from .signals import RESUME_ME, stop_signals
 
 __all__ = ["SlurmTask", "requeue_when_stopped", "slurm_task"]
 
-# Restarts after which a start that wrote no checkpoint is the last.
+# The file that names a run's newest checkpoint.
+LAST = "last_checkpoint"
+# Starts in a row that may write no checkpoint, and the file in a run's folder that counts them.
 FRUITLESS_STARTS = 3
+FRUITLESS = ".fruitless_starts"
+TELLING_S = 5
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def slurm_task(environment: Mapping[str, str] = os.environ) -> SlurmTask:
 
 
 class Start:
-    """One start of a run: whether it has written a checkpoint since :meth:`watch`."""
+    """One start of a run, and how many before it ended without a checkpoint, one after another."""
 
     def __init__(self) -> None:
         self._output_dir: str | None = None
@@ -64,52 +69,72 @@ class Start:
 
     def watch(self, output_dir: str) -> None:
         """Look for checkpoints in this folder from now on."""
-        self._output_dir, self._before = output_dir, _last_checkpoint(output_dir)
+        self._output_dir, self._before = output_dir, _read(output_dir, LAST)
 
-    def is_fruitless(self) -> bool:
-        """Whether no checkpoint has come."""
-        return self._output_dir is None or _last_checkpoint(self._output_dir) == self._before
+    def count_fruitless(self) -> int:
+        """Return how many starts up to this one got no further, 0 if this one has."""
+        if self._output_dir is None:
+            return 0
+        if _read(self._output_dir, LAST) != self._before:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self._output_dir, FRUITLESS))
+            return 0
+        count = int(_read(self._output_dir, FRUITLESS) or 0) + 1
+        with (
+            contextlib.suppress(OSError),
+            open(os.path.join(self._output_dir, FRUITLESS), "w") as file,
+        ):
+            file.write(str(count))
+        return count
 
 
 @contextlib.contextmanager
 def requeue_when_stopped(task: SlurmTask | None) -> Iterator[Start]:
     """Queue a batch job again when it ends asking for that; any other ends with its exit code.
 
-    A job that was started several times and then wrote no checkpoint is left alone.
+    A job is left alone that was cancelled, or whose last starts all wrote no checkpoint.
     """
     start = Start()
     try:
         yield start
+    except InputError:
+        stop_signals.failed_with = 2
+        if task is not None and task.rank:
+            # What all machines met the first one tells; Slurm then ends the others.
+            time.sleep(TELLING_S)
+        raise
     except SystemExit as stop:
-        if stop.code == RESUME_ME and task is not None and task.rank == 0 and _is_batch(task):
+        if stop.code == RESUME_ME and task is not None and task.rank == 0:
             # Slurm may already be ending this step, as another of its tasks has ended.
             stop_signals.deferred = True
-            if task.restarts >= FRUITLESS_STARTS and start.is_fruitless():
-                _say(
-                    f"job {task.job_id} was started {task.restarts + 1} times and got no further "
-                    "this time: it is not queued again; give it more time (--time)."
-                )
-            else:
-                _requeue(task)
+            if _may_come_back(task):
+                _requeue(task, start.count_fruitless())
         raise
 
 
-def _last_checkpoint(output_dir: str) -> str:
+def _read(folder: str, name: str) -> str:
     try:
-        with open(os.path.join(output_dir, "last_checkpoint")) as file:
+        with open(os.path.join(folder, name)) as file:
             return file.read()
     except OSError:
         return ""
 
 
-def _is_batch(task: SlurmTask) -> bool:
-    """Whether a job runs a script, which Slurm can start again; what srun alone began it cannot."""
-    shown = _scontrol("show", "job", task.job_id)
-    return shown is not None and " BatchFlag=1" in shown
+def _may_come_back(task: SlurmTask) -> bool:
+    """Whether a job runs a script, which Slurm can start again, and was not cancelled."""
+    shown = _scontrol("show", "job", task.job_id) or ""
+    # One that is ending is cancelled, unless its time is over; one that is preempted still runs.
+    cancelled = "JobState=COMPLETING" in shown and "Reason=TimeLimit" not in shown
+    return " BatchFlag=1" in shown and not cancelled and "JobState=CANCELLED" not in shown
 
 
-def _requeue(task: SlurmTask) -> None:
-    if _scontrol("requeue", task.job_id) is not None:
+def _requeue(task: SlurmTask, fruitless: int) -> None:
+    if fruitless >= FRUITLESS_STARTS:
+        _say(
+            f"job {task.job_id} got no further in its last {fruitless} starts: it is not queued "
+            "again; give it more time (--time)."
+        )
+    elif _scontrol("requeue", task.job_id) is not None:
         _say(f"job {task.job_id} is queued again and will go on from its last checkpoint.")
 
 

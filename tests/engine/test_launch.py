@@ -11,8 +11,8 @@ import torch
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
-from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine import launch
+from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine.launch import check_processes, launch_main, resolve_device
 from inspire_d2.engine.slurm import SlurmTask
 from inspire_d2.errors import InputError

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from inspire_d2.engine import slurm
+from inspire_d2.engine.signals import stop_signals
 from inspire_d2.engine.slurm import SlurmTask, requeue_when_stopped, slurm_task
 from inspire_d2.errors import InputError
 
@@ -36,20 +38,38 @@ def test_refuses_several_tasks_on_a_node() -> None:
         slurm_task({**STEP, "SLURM_STEP_NUM_TASKS": "8"})
 
 
+class Slurm:
+    """A scontrol that knows batch job 71 and writes down what it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._asked = folder / "asked"
+        self._asked.touch()
+        self.program = folder / "bin" / "scontrol"
+        self.program.parent.mkdir()
+        self.shows("JobState=RUNNING Reason=None")
+
+    def shows(self, state: str) -> None:
+        self.program.write_text(
+            f'#!/bin/sh\necho "$@" >>{self._asked}\n[ "$1" = requeue ] || '
+            f'echo "JobId=$3 {state} BatchFlag=$([ "$3" = 71 ] && echo 1 || echo 0) X=1"\n'
+        )
+        self.program.chmod(0o755)
+
+    @property
+    def asked(self) -> list[str]:
+        asked = self._asked.read_text().splitlines()
+        self._asked.write_text("")
+        return asked
+
+
 @pytest.fixture
-def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A scontrol that knows one batch job, 71, and writes down what it is asked."""
-    asked = tmp_path / "asked"
-    asked.touch()
-    program = tmp_path / "bin" / "scontrol"
-    program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\necho "$@" >>{asked}\n'
-        '[ "$1" = requeue ] || echo "JobId=$3 BatchFlag=$([ "$3" = 71 ] && echo 1 || echo 0) X=1"\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    return asked
+def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    slurm = Slurm(tmp_path)
+    monkeypatch.setenv("PATH", str(slurm.program.parent), prepend=os.pathsep)
+    # What a stop leaves behind in this process.
+    monkeypatch.setattr(stop_signals, "deferred", False)
+    monkeypatch.setattr(stop_signals, "failed_with", 0)
+    return slurm
 
 
 def end(task: SlurmTask | None, code: int, folder: Path, checkpoint: bool = False) -> None:
@@ -65,39 +85,64 @@ def task(rank: int = 0, job: str = "71", restarts: int = 0) -> SlurmTask:
     return SlurmTask(job, 2, rank, restarts, f"{job}.0.{restarts}")
 
 
-def test_a_stopped_batch_job_is_queued_again_once(scontrol: Path, tmp_path: Path) -> None:
+def test_a_stopped_batch_job_is_queued_again_once(scontrol: Slurm, tmp_path: Path) -> None:
     end(task(rank=1), 75, tmp_path)
+    assert not scontrol.asked
     end(task(rank=0), 75, tmp_path)
-    assert scontrol.read_text().splitlines() == ["show job 71", "requeue 71"]
+    assert scontrol.asked == ["show job 71", "requeue 71"]
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130])
-def test_a_job_that_ended_by_itself_is_not(scontrol: Path, tmp_path: Path, code: int) -> None:
+def test_a_job_that_ended_by_itself_is_not(scontrol: Slurm, tmp_path: Path, code: int) -> None:
     end(task(), code, tmp_path)
     end(None, 75, tmp_path)
-    assert scontrol.read_text() == ""
+    assert not scontrol.asked
 
 
-def test_what_srun_began_alone_cannot_be(scontrol: Path, tmp_path: Path) -> None:
+def test_what_srun_began_alone_cannot_be(scontrol: Slurm, tmp_path: Path) -> None:
     end(task(job="72"), 75, tmp_path)
-    assert scontrol.read_text() == "show job 72\n"
+    assert scontrol.asked == ["show job 72"]
+
+
+def test_a_cancelled_job_stays_away(scontrol: Slurm, tmp_path: Path) -> None:
+    # as Slurm 22.05 shows them
+    scontrol.shows("JobState=COMPLETING Reason=None")
+    end(task(), 75, tmp_path)
+    assert scontrol.asked == ["show job 71"]
+    scontrol.shows("JobState=COMPLETING Reason=TimeLimit")
+    end(task(), 75, tmp_path)
+    assert scontrol.asked == ["show job 71", "requeue 71"]
 
 
 def test_a_job_that_gets_no_further_is_left(
-    scontrol: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    scontrol: Slurm, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    end(task(restarts=3), 75, tmp_path)
-    assert "requeue" not in scontrol.read_text()
-    assert "was started 4 times and got no further" in capsys.readouterr().err
-    end(task(restarts=3), 75, tmp_path, checkpoint=True)
-    assert "requeue 71" in scontrol.read_text()
+    for restarts in range(2):
+        end(task(restarts=restarts), 75, tmp_path)
+        assert "requeue 71" in scontrol.asked
+    end(task(restarts=2), 75, tmp_path)
+    assert "requeue 71" not in scontrol.asked
+    assert "got no further in its last 3 starts" in capsys.readouterr().err
+    # one that does begins to count anew, however often it was restarted
+    end(task(restarts=9), 75, tmp_path, checkpoint=True)
+    end(task(restarts=10), 75, tmp_path)
+    assert scontrol.asked.count("requeue 71") == 2
+
+
+def test_wrong_input_is_the_first_machines_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(slurm.time, "sleep", waited.append)
+    monkeypatch.setattr(stop_signals, "failed_with", 0)
+    for rank in (0, 1):
+        with pytest.raises(InputError), requeue_when_stopped(task(rank=rank)):
+            raise InputError("no such file")
+        assert len(waited) == rank and stop_signals.failed_with == 2
 
 
 def test_a_queue_that_refuses_is_told(
-    scontrol: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    scontrol: Slurm, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    program = tmp_path / "bin" / "scontrol"
-    program.write_text(
+    scontrol.program.write_text(
         '#!/bin/sh\n[ "$1" = show ] && echo " BatchFlag=1" || { echo no >&2; exit 1; }\n'
     )
     end(task(), 75, tmp_path)
