@@ -33,6 +33,7 @@ setup(
         "pycocotools>=2.0.6",
         "hotcoco>=1.3",
         "scipy>=1.9",
+        "submitit>=1.5",
         "tqdm>=4.60",
     ],
 )
