@@ -7,6 +7,8 @@ before it. Positions count the samples of the endless, shuffled stream that all 
 
 import contextlib
 import hashlib
+import itertools
+import math
 import random
 import struct
 from collections.abc import Callable, Iterator
@@ -15,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.utils.data as torchdata
-from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
 from detectron2.utils.serialize import PicklableWrapper
@@ -44,8 +45,8 @@ def build_train_loader(
     data sets. ``total_batch_size`` is over all processes. With ``aspect_ratio_grouping`` a batch's
     images are all wider than high or all not; each element of the data set is read once for it, so
     it must be a dict with width and height, and cheap to read. Where the mapper returns None, it is
-    given another image instead, of any shape. ``options`` are torch's DataLoader's (pin_memory,
-    prefetch_factor ...).
+    given another image instead, of any shape. ``collate_fn`` runs in this process. ``options`` are
+    torch's DataLoader's (pin_memory ...); prefetch_factor is in images, by default two batches.
 
     Raises:
         InputError: the data set is empty, iterable or without width and height to group by, or
@@ -67,23 +68,37 @@ def build_train_loader(
     shapes = _shapes(dataset) if aspect_ratio_grouping else np.zeros(len(dataset), np.int64)
     if isinstance(dataset, list):
         dataset = DatasetFromList(dataset, copy=False)  # in memory that workers share
-    return ResumableLoader(
+    batch_size = total_batch_size // world_size
+    if num_workers > 0:
+        options.setdefault("prefetch_factor", max(2, math.ceil(2 * batch_size / num_workers)))
+    loader = torchdata.DataLoader(
         _MappedDataset(dataset, mapper),
-        batch_sampler=_BatchSampler(
-            _Stream(shapes, total_batch_size // world_size), comm.get_rank(), world_size
-        ),
+        # One image at a time, so that all workers share in each batch.
+        batch_size=None,
+        sampler=_Sampler(_Stream(shapes, batch_size), comm.get_rank(), world_size),
         num_workers=num_workers,
-        collate_fn=trivial_batch_collator if collate_fn is None else collate_fn,
+        collate_fn=_as_it_is,
         generator=torch.Generator(),  # the process's own is left as it is
         **options,
     )
+    return ResumableLoader(loader, batch_size, collate_fn)
 
 
-class ResumableLoader(torchdata.DataLoader):
-    """A torch DataLoader without end, made by :func:`build_train_loader`.
+class ResumableLoader:
+    """Batches without end, made by :func:`build_train_loader`.
 
     It yields list[mapped] of the process's batch size, or what collate_fn makes of it.
     """
+
+    def __init__(
+        self,
+        loader: torchdata.DataLoader,
+        batch_size: int,
+        collate_fn: Callable[[list[Any]], Any] | None,
+    ) -> None:
+        self._loader = loader
+        self._batch_size = batch_size
+        self._collate_fn = collate_fn
 
     def start(self, seed: int, iteration: int) -> None:
         """Set where each iter() from now on begins; before any call, that is seed 0, iteration 0.
@@ -92,7 +107,21 @@ class ResumableLoader(torchdata.DataLoader):
         """
         if seed < 0 or iteration < 0:
             raise ValueError(f"seed {seed} or iteration {iteration} is below 0")
-        self.batch_sampler.seed, self.batch_sampler.iteration = seed, iteration
+        self._loader.sampler.seed, self._loader.sampler.iteration = seed, iteration
+
+    def __iter__(self) -> Iterator[Any]:
+        # Not a generator itself: where to start is read now, not when the first batch is asked for.
+        return self._batches(iter(self._loader))
+
+    def _batches(self, samples: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            with _random_states_kept():
+                batch = [next(samples) for _ in range(self._batch_size)]
+            yield batch if self._collate_fn is None else self._collate_fn(batch)
+
+
+def _as_it_is(sample: Any) -> Any:
+    return sample
 
 
 class _Draw(NamedTuple):
@@ -103,18 +132,18 @@ class _Draw(NamedTuple):
     index: int  # in the data set
 
 
-class _BatchSampler:
-    """The batches of one process, from an iteration on."""
+class _Sampler:
+    """The samples of one process, from an iteration on."""
 
     def __init__(self, stream: "_Stream", rank: int, world_size: int) -> None:
         self.stream = stream
         self.rank, self.world_size = rank, world_size
         self.seed = self.iteration = 0
 
-    def __iter__(self) -> Iterator[list[_Draw]]:
-        # Reads where to start now, not when the first batch is asked for.
+    def __iter__(self) -> Iterator[_Draw]:
         first = self.iteration * self.world_size + self.rank
-        return self.stream.batches(self.seed, first, self.world_size)
+        batches = self.stream.batches(self.seed, first, self.world_size)
+        return itertools.chain.from_iterable(batches)
 
 
 class _Stream:
@@ -199,7 +228,7 @@ class _MappedDataset(torchdata.Dataset):
     """A data set and its mapper: a pure function from draws to mapped samples.
 
     That holds for what draws its random numbers from ``random``, ``numpy.random`` or torch's CPU
-    generator; all three are left as they were.
+    generator, which it seeds.
     """
 
     def __init__(self, dataset: torchdata.Dataset, mapper: Callable[[Any], Any] | None) -> None:
@@ -207,11 +236,7 @@ class _MappedDataset(torchdata.Dataset):
         # so that a lambda, too, reaches workers that are spawned
         self._mapper = None if mapper is None else PicklableWrapper(mapper)
 
-    def __getitems__(self, draws: list[_Draw]) -> list[Any]:
-        with _random_states_kept():
-            return [self._make(draw) for draw in draws]
-
-    def _make(self, draw: _Draw) -> Any:
+    def __getitem__(self, draw: _Draw) -> Any:
         index = draw.index
         for attempt in range(_MAX_ATTEMPTS):
             key = b"%d %d %d" % (draw.seed, draw.position, attempt)
