@@ -1,0 +1,290 @@
+"""A throw-away Slurm cluster, and the jobs that tests run on it."""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = Path(__file__).with_name("jobs")
+CONFIG = JOBS / "tiny.py"
+# For what takes seconds where the machine has nothing else to do.
+PATIENCE_S = 300
+NODES = ("n1", "n2")
+RANK = re.compile(r"rank (\d+) of \d+: (\S+), process (\d+),")
+# States that a job does not leave by itself.
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+
+
+class Lab:
+    """The cluster of ``scripts`` (start_slurm.sh and stop_slurm.sh), which lives in ``folder``."""
+
+    def __init__(self, scripts: Path, folder: Path) -> None:
+        self._scripts, self._folder = scripts, folder
+        number = os.getpid() % 200
+        cluster = {
+            "LAB_NET": "netns",
+            "LAB_BRIDGE": f"lab{os.getpid() % 10**6}",
+            "LAB_PORT": str(7200 + 10 * number),
+            "LAB_SUBNET": f"10.213.{20 + number}",
+            "LAB_KILL_WAIT": "15",  # from SIGTERM to SIGKILL: a checkpoint on a busy machine
+        }
+        # A run of another user's variables, or of a job that these tests may be run in, is not ours.
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))}
+        self.env = cluster | own | {
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(JOBS),
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        }  # fmt: skip
+        if sys.dont_write_bytecode:
+            # Else every process of every job compiles all it imports: two thirds of its time.
+            prefix = folder.with_name("bytecode")
+            self.env |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(prefix)}
+
+    def start(self) -> None:
+        """Start the daemons, on two CPUs, so that a job's processes get as many threads anywhere.
+
+        Raises:
+            RuntimeError: they did not start; the message holds their logs' last lines.
+        """
+        cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
+        done = subprocess.run(
+            ["taskset", "-c", cpus, self._scripts / "start_slurm.sh", self._folder],
+            env=self.env,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"the cluster does not start:\n{done.stderr}")
+
+    def stop(self) -> None:
+        """End all jobs and daemons."""
+        subprocess.run([self._scripts / "stop_slurm.sh", self._folder], env=self.env)
+        # A node's network goes with its last connection, minutes later where the other end is gone.
+        for node in NODES:
+            cable = ["ip", "link", "del", f"{self.env['LAB_BRIDGE']}-{node}"]
+            subprocess.run(cable, capture_output=True)
+
+    def run(self, *words: object, stdin: str | None = None) -> str:
+        """Run a command as a user of the cluster; return what it prints.
+
+        Raises:
+            AssertionError: it fails.
+        """
+        done = subprocess.run(
+            [*map(str, words)], env=self.env, cwd=ROOT, input=stdin, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{shlex.join(map(str, words))}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def submit(self, script: str, output: Path, *options: str) -> "Job":
+        """Submit a script, with sbatch's options; ``output`` is the folder of the run in it."""
+        log = output.with_name(output.name + ".out")
+        job_id = self.run(
+            "sbatch", "--parsable", "--open-mode=append", f"--output={log}", *options,
+            stdin=f"#!/bin/bash\n{script}\n",
+        )  # fmt: skip
+        return Job(self, job_id.strip(), log, output)
+
+    def train(
+        self,
+        options: list[str],
+        output: Path,
+        *words: str,
+        nodes: int = 1,
+        hold: bool = False,
+        sbatch: tuple[str, ...] = (),
+        before: str = "",
+    ) -> "Job":
+        """Submit a training of two processes a node, of which ``hold`` makes all wait halfway.
+
+        Args:
+            options: overrides that name the data.
+            words: train_net.py's flags, then more overrides, in which $SLURM_NODEID may stand.
+            sbatch: more options of sbatch.
+            before: shell commands to run first.
+        """
+        flags = [word for word in words if word.startswith("-")]
+        more = [word for word in words if not word.startswith("-")]
+        if hold:
+            more.append(f"lr_multiplier.folder={hold_folder(output)}")
+        command = [
+            sys.executable, "train_net.py", "--slurm", "--num-gpus", "2",
+            "--config-file", str(CONFIG), *flags, *options, f"train.output_dir={output}",
+        ]  # fmt: skip
+        # A shell on every node, so that words may hold variables of it.
+        each = ["srun", "--kill-on-bad-exit=1", "bash", "-c", f'exec "$@" {" ".join(more)}', "-"]
+        return self.submit(
+            f"{before}\n{shlex.join(each + command)}", output,
+            f"--nodes={nodes}", "--ntasks-per-node=1", "--cpus-per-task=2", "--requeue", *sbatch,
+        )  # fmt: skip
+
+    def preempt(self, node: str, folder: Path) -> None:
+        """Submit something urgent that needs a whole node, for as long as it takes to begin."""
+        options = ("--partition=high", f"--nodelist={node}", "--cpus-per-task=4")
+        self.submit("true", folder / "urgent", *options)
+
+    @contextlib.contextmanager
+    def power_failure(self, node: str) -> Iterator[None]:
+        """Cut a node off and kill all that runs on it; afterwards bring it back, empty.
+
+        Nobody is told that its connections end, as where its power fails.
+        """
+        (daemon,) = (
+            pid for pid in _pids() if _words(pid)[:1] == ["slurmd"] and _words(pid)[-1] == node
+            and self._is_ours(pid)
+        )  # fmt: skip
+        enter = ["nsenter", f"--target={daemon}", "--net", "--uts", "--mount"]
+        env = self.env | {"SLURM_TEST_CLUSTER": str(self._folder)}  # stop_slurm.sh ends it
+        # Keeps the node's network in being.
+        keeper = subprocess.Popen([*enter, "sleep", "infinity"], env=env)
+        _wait_until(lambda: _network(keeper.pid) == _network(daemon))
+        network, cable = _network(daemon), f"{self.env['LAB_BRIDGE']}-{node}"
+        self.run("ip", "link", "set", cable, "down")
+        for pid in _pids():
+            if _network(pid) == network and pid != keeper.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        try:
+            # What it would find out by itself after SlurmdTimeout.
+            self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=power")
+            yield
+        finally:
+            self.run("ip", "link", "set", cable, "up")
+            enter[1] = f"--target={keeper.pid}"
+            subprocess.Popen(
+                [*enter, "slurmd", "-D", "-N", node],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            self.run("scontrol", "update", f"nodename={node}", "state=resume")
+            _wait_until(lambda: "idle" in self.run("sinfo", "-hNn", node, "-p", "normal", "-o%t"))
+            keeper.kill()
+            keeper.wait()
+
+    def _is_ours(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            mark = f"SLURM_TEST_CLUSTER={self._folder}".encode()
+            return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its state as slurmctld tells it, the log of its tasks, the folder of its run."""
+
+    lab: Lab
+    job_id: str
+    log: Path
+    output: Path
+
+    def show(self) -> dict[str, str]:
+        """Return what ``scontrol show job`` says."""
+        text = self.lab.run("scontrol", "--oneliner", "show", "job", self.job_id)
+        return dict(pair.partition("=")[::2] for pair in text.split() if "=" in pair)
+
+    def state(self) -> str:
+        """Return its state, such as PENDING or COMPLETED."""
+        return self.show()["JobState"]
+
+    def text(self) -> str:
+        """Return what it has printed so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def processes(self) -> dict[int, tuple[str, int]]:
+        """Return host and process id of each rank, of its last start."""
+        return {int(rank): (host, int(pid)) for rank, host, pid in RANK.findall(self.text())}
+
+    def wait(self, *states: str) -> None:
+        """Wait until it has ended, in one of these states, by default that all is done."""
+        states = states or ("COMPLETED",)
+        self.wait_until(
+            lambda: (shown := self.show())["JobState"] in ENDED and shown["EndTime"] != "Unknown",
+            "has ended",
+        )
+        if self.state() not in states:
+            self.fail(f"ended otherwise than {' or '.join(states)}")
+
+    def wait_held(self, count: int) -> None:
+        """Wait until that many processes wait halfway."""
+        folder = hold_folder(self.output)
+        self.wait_until(lambda: len(list(folder.glob("held.*"))) == count, f"holds {count} ranks")
+
+    def release(self) -> None:
+        """Let the processes that wait go on."""
+        (hold_folder(self.output) / "go").touch()
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something holds of this job; fail where it has ended before, or in vain."""
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > end or (self.state() in ENDED and not condition()):
+                self.fail(f"waited in vain until the job {what}")
+            time.sleep(0.1)
+
+    def fail(self, what: str) -> NoReturn:
+        """Fail the test, with what is known of the job."""
+        shown = self.show()
+        known = {key: shown.get(key) for key in ("JobState", "Reason", "Restarts", "ExitCode")}
+        tail = "\n".join(self.text().splitlines()[-60:])
+        pytest.fail(f"job {self.job_id}: {what}; {known}\n{tail}", pytrace=False)
+
+
+def hold_folder(output: Path) -> Path:
+    """Return the folder, beside a run's, in which its processes tell that they wait."""
+    folder = output.with_name(output.name + ".hold")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def obstacle(scripts: Path) -> str:
+    """Say why no cluster can be started here, "" if one can."""
+    needed = ("slurmctld", "slurmd", "munged", "sbatch", "ip", "unshare", "nsenter", "taskset")
+    missing = [name for name in needed if not shutil.which(name)]
+    if missing:
+        return f"{', '.join(missing)} not installed: apt-get install slurm-wlm munge iproute2"
+    if not (scripts / "start_slurm.sh").is_file():
+        return f"{scripts} has no start_slurm.sh: name its folder in SLURM_LAB"
+    if os.geteuid() != 0:
+        return "a Slurm cluster of one's own needs root"
+    isolated = subprocess.run(["unshare", "--net", "--mount", "--uts", "true"], capture_output=True)
+    return "" if isolated.returncode == 0 else "no namespaces may be made here"
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _words(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    return []
+
+
+def _network(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/ns/net")
+    return ""
