@@ -40,7 +40,7 @@ class Lab:
             "LAB_SUBNET": f"10.213.{20 + number}",
             "LAB_KILL_WAIT": "15",  # from SIGTERM to SIGKILL: a checkpoint on a busy machine
         }
-        # A run of another user's variables, or of a job that these tests may be run in, is not ours.
+        # The variables of a job in which these tests may run are not those of the jobs here.
         own = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))}
         self.env = cluster | own | {
             "CUDA_VISIBLE_DEVICES": "",
@@ -238,11 +238,20 @@ class Job:
                 self.fail(f"waited in vain until the job {what}")
             time.sleep(0.1)
 
+    def expect(self, holds: bool, what: str) -> None:
+        """Fail the test unless something holds of this job."""
+        if not holds:
+            self.fail(f"not so: {what}")
+
+    def errors(self) -> list[str]:
+        """Return what train_net.py has told of errors, in order."""
+        return [line for line in self.text().splitlines() if line.startswith("error: ")]
+
     def fail(self, what: str) -> NoReturn:
         """Fail the test, with what is known of the job."""
         shown = self.show()
         known = {key: shown.get(key) for key in ("JobState", "Reason", "Restarts", "ExitCode")}
-        tail = "\n".join(self.text().splitlines()[-60:])
+        tail = "\n".join(line[:300] for line in self.text().splitlines()[-60:])
         pytest.fail(f"job {self.job_id}: {what}; {known}\n{tail}", pytrace=False)
 
 

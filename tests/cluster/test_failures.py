@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from .lab import Lab
+from .lab import Job, Lab
 
 PORT = 29517
 LISTEN = f"""
@@ -25,20 +25,21 @@ def test_a_rank_dies(lab: Lab, data: list[str], tmp_path: Path) -> None:
     os.kill(pid, signal.SIGKILL)
     job.release()
     job.wait("FAILED")
-    assert job.show()["ExitCode"] != "0:0" and job.show()["Restarts"] == "0"
-    errors = [line for line in job.text().splitlines() if "error: " in line]
-    assert "signal SIGKILL" in errors[0], errors
+    expect_not_queued_again(job)
     # Those that it leaves behind point to it, after it.
-    assert all("lost another process" in line for line in errors[1:] if "rank" in line), errors
-    assert "Traceback" not in job.text()
+    first, *others = job.errors()
+    job.expect("SIGKILL" in first, "the first error is that of the process that died")
+    job.expect(all("lost another process" in line for line in others), "others lost it")
+    job.expect("Traceback" not in job.text(), "no traceback")
 
 
 def test_nodes_of_different_configs(lab: Lab, data: list[str], tmp_path: Path) -> None:
     job = lab.train(data, tmp_path / "run", "train.seed=$SLURM_NODEID", nodes=2)
     job.wait("FAILED")
-    assert job.show()["ExitCode"] != "0:0" and job.show()["Restarts"] == "0"
-    (error,) = (line for line in job.text().splitlines() if line.startswith("error: "))
-    assert error.startswith("error: machine 1 (n2): the run at n1:") and "another config" in error
+    expect_not_queued_again(job)
+    told = "error: machine 1 (n2): the run at n1:"
+    job.expect([line[: len(told)] for line in job.errors()] == [told], "one error, of machine 1")
+    job.expect("has another config" in job.errors()[0], "it tells why")
 
 
 def test_a_port_in_use(lab: Lab, data: list[str], tmp_path: Path) -> None:
@@ -51,7 +52,15 @@ def test_a_port_in_use(lab: Lab, data: list[str], tmp_path: Path) -> None:
         before=f"{listen} & until [ -e {shlex.quote(ready)} ]; do sleep 0.1; done",
     )
     job.wait("FAILED")
-    assert job.show()["ExitCode"] == "2:0"
-    (error,) = (line for line in job.text().splitlines() if line.startswith("error: "))
-    assert f"port {PORT} is in use on n1" in error and "train.dist.port" in error
-    assert "Traceback" not in job.text()
+    expect_not_queued_again(job)
+    job.expect(job.show()["ExitCode"] == "2:0", "exit code 2")
+    told = f"error: port {PORT} is in use on n1"
+    job.expect([line[: len(told)] for line in job.errors()] == [told], "one sentence")
+    job.expect("train.dist.port" in job.errors()[0], "it tells what to do")
+    job.expect("Traceback" not in job.text(), "no traceback")
+
+
+def expect_not_queued_again(job: Job) -> None:
+    """Check that it was the end of a job."""
+    shown = job.show()
+    job.expect(shown["Restarts"] == "0" and shown["ExitCode"] != "0:0", "failed, not queued again")

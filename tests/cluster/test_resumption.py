@@ -16,7 +16,7 @@ def test_after_a_signal(lab: Lab, data: list[str], two_nodes: Job, tmp_path: Pat
     lab.run("scancel", "--signal=USR2", job.job_id)
     job.wait()
     expect_saved_and_queued_again(job)
-    assert differences(two_nodes.output, job.output) == []
+    expect_equal(job, two_nodes)
 
 
 def test_after_preemption(
@@ -27,7 +27,7 @@ def test_after_preemption(
     lab.preempt("n1", tmp_path)
     job.wait()
     expect_saved_and_queued_again(job)
-    assert differences(side_by_side[0].output, job.output) == []
+    expect_equal(job, side_by_side[0])
 
 
 def test_after_the_time_limit(
@@ -43,7 +43,7 @@ def test_after_the_time_limit(
     lab.run("scontrol", "update", f"jobid={job.job_id}", "timelimit=10")
     job.wait()
     expect_saved_and_queued_again(job)
-    assert differences(side_by_side[0].output, job.output) == []
+    expect_equal(job, side_by_side[0])
 
 
 def test_after_a_power_failure(lab: Lab, data: list[str], two_nodes: Job, tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_after_a_power_failure(lab: Lab, data: list[str], two_nodes: Job, tmp_pa
         job.wait_until(lambda: job.show()["Restarts"] == "1", "is queued again")
     job.wait()
     # Nothing was saved when the node failed: it went on from the checkpoint of every third.
-    assert "queued again" not in job.text()
-    assert "Starting training from iteration 3" in job.text()
-    assert differences(two_nodes.output, job.output) == []
+    job.expect("queued again" not in job.text(), "Slurm queued it again by itself")
+    job.expect("Starting training from iteration 3" in job.text(), "resumed at iteration 3")
+    expect_equal(job, two_nodes)
 
 
 def test_not_after_scancel(lab: Lab, data: list[str], tmp_path: Path) -> None:
@@ -64,14 +64,20 @@ def test_not_after_scancel(lab: Lab, data: list[str], tmp_path: Path) -> None:
     job.wait_held(2)
     lab.run("scancel", job.job_id)
     job.wait("CANCELLED")
-    assert job.show()["Restarts"] == "0"
-    assert SIGNALLED in job.text()
+    job.expect(job.show()["Restarts"] == "0", "not queued again")
+    job.expect(SIGNALLED in job.text(), "a checkpoint was written")
     assert (job.output / "last_checkpoint").read_text() == f"model_{HALF - 1:07d}.pth"
 
 
 def expect_saved_and_queued_again(job: Job) -> None:
     """Check that it wrote one checkpoint of the iteration it was at, and went on from there."""
-    assert job.show()["Restarts"] == "1"
     text = job.text()
-    assert text.count(SIGNALLED) == 1 and text.count("is queued again") == 1
-    assert f"Starting training from iteration {HALF}" in text
+    job.expect(job.show()["Restarts"] == "1", "queued again once")
+    job.expect(text.count(SIGNALLED) == text.count("is queued again") == 1, "saved once")
+    job.expect(f"Starting training from iteration {HALF}" in text, f"resumed at iteration {HALF}")
+
+
+def expect_equal(job: Job, whole: Job) -> None:
+    """Check that what came of a run is what came of one that was never stopped."""
+    found = differences(whole.output, job.output)
+    job.expect(not found, f"equal to a run never stopped: {found}")
