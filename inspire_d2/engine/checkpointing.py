@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,8 +69,8 @@ class CheckpointHook(HookBase):
             self._stop()
 
     def after_train(self) -> None:
-        """Let signals end the process at once again."""
-        stop_signals.deferred = False
+        """Let signals end the process at once again, unless an error is about to."""
+        stop_signals.deferred = isinstance(sys.exc_info()[1], Exception)
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:

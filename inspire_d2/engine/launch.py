@@ -206,7 +206,7 @@ def _guarded(
         stop_signals.tell(stop_signals.farewell)
         raise
     except InputError as error:
-        stop_signals.failed_with = 2
+        stop_signals.failed_with, stop_signals.deferred = 2, False
         if not comm.is_main_process():
             # What all of them met the main one tells, and the launcher then ends this one; what
             # only this one met, such as a broken image, it tells itself.
@@ -214,7 +214,7 @@ def _guarded(
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except Exception as error:
-        stop_signals.failed_with = FAILED
+        stop_signals.failed_with, stop_signals.deferred = FAILED, False
         if world_size == 1:
             raise
         _tell_of(error)

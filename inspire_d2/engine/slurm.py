@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..errors import InputError
-from .signals import RESUME_ME, stop_signals
+from .signals import INTERRUPTED, RESUME_ME, stop_signals
 
 __all__ = ["SlurmTask", "requeue_when_stopped", "slurm_task"]
 
@@ -18,6 +18,8 @@ LAST = "last_checkpoint"
 # Starts in a row that may write no checkpoint, and the file in a run's folder that counts them.
 FRUITLESS_STARTS = 3
 FRUITLESS = ".fruitless_starts"
+# Names the start in which a machine has failed, and its exit code.
+FAILURE = ".failure"
 TELLING_S = 5
 
 
@@ -61,9 +63,13 @@ def slurm_task(environment: Mapping[str, str] = os.environ) -> SlurmTask:
 
 
 class Start:
-    """One start of a run, and how many before it ended without a checkpoint, one after another."""
+    """One start of a run, and what its machines and the next starts are to know of its end.
 
-    def __init__(self) -> None:
+    They read it in the run's folder, once :meth:`watch` has told which that is.
+    """
+
+    def __init__(self, token: str = "") -> None:
+        self._token = token
         self._output_dir: str | None = None
         self._before = ""
 
@@ -71,20 +77,23 @@ class Start:
         """Look for checkpoints in this folder from now on."""
         self._output_dir, self._before = output_dir, _read(output_dir, LAST)
 
+    def note_failure(self, code: int) -> None:
+        """Let the other machines, which Slurm will end for it, know that this one has failed."""
+        if self._output_dir is not None:
+            _write(self._output_dir, FAILURE, f"{self._token} {code}")
+
+    def failure(self) -> int:
+        """Return the exit code with which a machine has failed in this start, 0 if none has."""
+        token, _, code = _read(self._output_dir or "", FAILURE).partition(" ")
+        return int(code) if code and token == self._token else 0
+
     def count_fruitless(self) -> int:
-        """Return how many starts up to this one got no further, 0 if this one has."""
+        """Return how many starts up to this one, in a row, wrote no checkpoint; 0 if it did."""
         if self._output_dir is None:
             return 0
-        if _read(self._output_dir, LAST) != self._before:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self._output_dir, FRUITLESS))
-            return 0
-        count = int(_read(self._output_dir, FRUITLESS) or 0) + 1
-        with (
-            contextlib.suppress(OSError),
-            open(os.path.join(self._output_dir, FRUITLESS), "w") as file,
-        ):
-            file.write(str(count))
+        fruitful = _read(self._output_dir, LAST) != self._before
+        count = 0 if fruitful else int(_read(self._output_dir, FRUITLESS) or 0) + 1
+        _write(self._output_dir, FRUITLESS, str(count))
         return count
 
 
@@ -92,23 +101,33 @@ class Start:
 def requeue_when_stopped(task: SlurmTask | None) -> Iterator[Start]:
     """Queue a batch job again when it ends asking for that; any other ends with its exit code.
 
-    A job is left alone that was cancelled, or whose last starts all wrote no checkpoint.
+    A job is left alone that was cancelled, that failed on another machine, or whose last starts
+    all wrote no checkpoint.
     """
-    start = Start()
+    start = Start(task.token if task else "")
+    if task is None:
+        yield start
+        return
     try:
         yield start
     except InputError:
         stop_signals.failed_with = 2
-        if task is not None and task.rank:
+        if task.rank:
             # What all machines met the first one tells; Slurm then ends the others.
             time.sleep(TELLING_S)
+        start.note_failure(2)
         raise
     except SystemExit as stop:
-        if stop.code == RESUME_ME and task is not None and task.rank == 0:
-            # Slurm may already be ending this step, as another of its tasks has ended.
-            stop_signals.deferred = True
-            if _may_come_back(task):
-                _requeue(task, start.count_fruitless())
+        if stop.code != RESUME_ME:
+            if stop.code not in (0, None, INTERRUPTED):
+                start.note_failure(int(stop.code))
+            raise
+        # Slurm may already be ending this step, and end it because another machine has failed.
+        stop_signals.deferred = True
+        if failed := start.failure():
+            raise SystemExit(failed) from stop
+        if task.rank == 0 and _may_come_back(task):
+            _requeue(task, start.count_fruitless())
         raise
 
 
@@ -118,6 +137,14 @@ def _read(folder: str, name: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def _write(folder: str, name: str, text: str) -> None:
+    path = os.path.join(folder, name)
+    with contextlib.suppress(OSError):
+        with open(path + ".tmp", "w") as file:
+            file.write(text)
+        os.replace(path + ".tmp", path)
 
 
 def _may_come_back(task: SlurmTask) -> bool:

@@ -129,6 +129,18 @@ def test_a_job_that_gets_no_further_is_left(
     assert scontrol.asked.count("requeue 71") == 2
 
 
+def test_a_job_that_failed_on_another_machine_is_not(scontrol: Slurm, tmp_path: Path) -> None:
+    end(task(rank=1), 2, tmp_path)
+    # Slurm then ends the first machine's task, which takes it for a preemption
+    with pytest.raises(SystemExit) as ended, requeue_when_stopped(task(rank=0)) as start:
+        start.watch(str(tmp_path))
+        raise SystemExit(75)
+    assert ended.value.code == 2 and not scontrol.asked
+    # and that of an earlier start is no more than that
+    end(task(restarts=1), 75, tmp_path)
+    assert "requeue 71" in scontrol.asked
+
+
 def test_wrong_input_is_the_first_machines_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(slurm.time, "sleep", waited.append)
