@@ -137,7 +137,7 @@ def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictCo
                 timeout=timedelta(seconds=dist.timeout_s),
             )
         except ProcessExitedException as error:
-            code = _exit_code(error, asked.requested)
+            code = _exit_code(error, asked.requested, args.machine_rank * args.num_gpus)
             stop_signals.failed_with = 0 if code in (RESUME_ME, INTERRUPTED) else code
             sys.exit(code)
         except ProcessRaisedException as error:
@@ -146,15 +146,16 @@ def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictCo
             sys.exit(1)
 
 
-def _exit_code(error: ProcessExitedException, asked: int) -> int:
+def _exit_code(error: ProcessExitedException, asked: int, first_rank: int) -> int:
     """Return the launcher's exit code for the first process that ended with an error, and tell."""
     if error.exit_code in (2, FAILED, RESUME_ME, INTERRUPTED):
         # It has said itself what there is to say.
         return error.exit_code
     if asked:
         return asked  # the signal came before the process could take note of it
-    print(f"error: a process ended: {error}", file=sys.stderr)
-    return 1
+    rank = first_rank + error.error_index
+    print(f"error: rank {rank} on {socket.gethostname()} ended: {error}", file=sys.stderr)
+    return FAILED
 
 
 class _Process:
@@ -225,8 +226,10 @@ def _tell_of(error: Exception) -> None:
     """Say which process failed and why, first that which failed by itself."""
     where = f"rank {comm.get_rank()} of {comm.get_world_size()} on {socket.gethostname()}"
     if LOST.search(str(error)):
-        # Time for the one that is lost to tell its own error.
-        time.sleep(2)
+        if stop_signals.requested:
+            return  # the launcher ends this one, and tells of the other
+        # Time for the one that is lost to tell its own error, or for its launcher to.
+        time.sleep(5)
         first = str(error).strip().splitlines()[0]
         print(
             f"error: {where} lost another process of the run ({first}): its error is above, or in "

@@ -13,7 +13,7 @@ LISTEN = f"""
 import socket, time
 with socket.create_server(("", {PORT})):
     open({{ready!r}}, "w").close()
-    time.sleep(600)
+    time.sleep(300)
 """
 
 
@@ -45,11 +45,12 @@ def test_nodes_of_different_configs(lab: Lab, data: list[str], tmp_path: Path) -
 def test_a_port_in_use(lab: Lab, data: list[str], tmp_path: Path) -> None:
     ready = str(tmp_path / "listening")
     listen = shlex.join([sys.executable, "-c", LISTEN.format(ready=ready)])
+    until = f"until [ -e {shlex.quote(ready)} ]; do sleep 0.1; done"
     job = lab.train(
         data,
         tmp_path / "run",
         f"train.dist.port={PORT}",
-        before=f"{listen} & until [ -e {shlex.quote(ready)} ]; do sleep 0.1; done",
+        before=f"{listen} &\ntrap 'kill $!' EXIT\n{until}",
     )
     job.wait("FAILED")
     expect_not_queued_again(job)
