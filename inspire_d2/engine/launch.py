@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -137,11 +136,10 @@ def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictCo
                 timeout=timedelta(seconds=dist.timeout_s),
             )
         except ProcessExitedException as error:
-            code = _exit_code(error, asked.requested, args.machine_rank * args.num_gpus)
-            stop_signals.failed_with = 0 if code in (RESUME_ME, INTERRUPTED) else code
-            sys.exit(code)
+            stop_signals.ending = True
+            sys.exit(_exit_code(error, asked.requested, args.machine_rank * args.num_gpus))
         except ProcessRaisedException as error:
-            stop_signals.failed_with = FAILED
+            stop_signals.ending = True
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
 
@@ -204,18 +202,19 @@ def _guarded(
         main(args, cfg)
         _leave_group()
     except SystemExit:
+        stop_signals.ending = True
         stop_signals.tell(stop_signals.farewell)
         raise
     except InputError as error:
-        stop_signals.failed_with, stop_signals.deferred = 2, False
-        if not comm.is_main_process():
-            # What all of them met the main one tells, and the launcher then ends this one; what
-            # only this one met, such as a broken image, it tells itself.
-            time.sleep(5)
+        stop_signals.ending = True
+        # What all of them met the main one tells, and the launcher then ends this one; what only
+        # this one met, such as a broken image, it tells itself.
+        if not comm.is_main_process() and stop_signals.wait(5):
+            sys.exit(2)
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except Exception as error:
-        stop_signals.failed_with, stop_signals.deferred = FAILED, False
+        stop_signals.ending = True
         if world_size == 1:
             raise
         _tell_of(error)
@@ -226,10 +225,9 @@ def _tell_of(error: Exception) -> None:
     """Say which process failed and why, first that which failed by itself."""
     where = f"rank {comm.get_rank()} of {comm.get_world_size()} on {socket.gethostname()}"
     if LOST.search(str(error)):
-        if stop_signals.requested:
-            return  # the launcher ends this one, and tells of the other
         # Time for the one that is lost to tell its own error, or for its launcher to.
-        time.sleep(5)
+        if stop_signals.requested or stop_signals.wait(5):
+            return
         first = str(error).strip().splitlines()[0]
         print(
             f"error: {where} lost another process of the run ({first}): its error is above, or in "

@@ -30,7 +30,7 @@ class StopSignals:
 
     ``requested`` is the exit code asked for, 0 while there is none. A second Ctrl-C ends the
     process at once. ``farewell`` is the last thing to tell the user; with ``quiet`` another process
-    does that. A run that has ``failed_with`` a code ends with it, whatever comes after.
+    does that. A process that is ``ending`` goes on with that, whatever comes but a second Ctrl-C.
     """
 
     def __init__(self) -> None:
@@ -38,13 +38,15 @@ class StopSignals:
         self.deferred = False
         self.quiet = False
         self.farewell = ""
-        self.failed_with = 0
+        self.ending = False
+        self._woken = False
         self._pid = os.getpid()
         self._interrupted_at = 0.0
 
     def install(self) -> None:
-        """Take over the signals, in the main thread of this process."""
+        """Take over the signals, in the main thread of this process, with none noted yet."""
         self._pid = os.getpid()
+        self.requested, self.ending, self._woken, self._interrupted_at = 0, False, False, 0.0
         for number in CODES:
             signal.signal(number, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)
@@ -52,11 +54,6 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             return  # a data loader's worker: it ends when its owner does
-        if self.failed_with:
-            # As when Slurm ends the other tasks of a step in which one has failed.
-            if not self.deferred:
-                raise SystemExit(self.failed_with)
-            return
         now = time.monotonic()
         code = CODES[signal.Signals(number)]
         if code == INTERRUPTED:
@@ -64,6 +61,10 @@ class StopSignals:
                 self.tell("interrupted twice: stopped at once")
                 os._exit(INTERRUPTED)
             self._interrupted_at = self._interrupted_at or now
+        if self.ending:
+            # As when Slurm ends the other tasks of a step in which one has failed.
+            self._woken = True
+            return
         first = not self.requested
         self.requested = max(self.requested, code)
         if not self.deferred:
@@ -71,6 +72,13 @@ class StopSignals:
             raise SystemExit(self.requested)
         if first and code == INTERRUPTED:
             self.tell("interrupted: once this iteration is done, a checkpoint is written")
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep while ending; return at once, and True, if a signal comes."""
+        end = time.monotonic() + seconds
+        while not self._woken and time.monotonic() < end:
+            time.sleep(0.05)
+        return self._woken
 
     def tell(self, text: str) -> None:
         """Print a line for the user, where this process is the one to do so."""

@@ -4,7 +4,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -111,10 +110,10 @@ def requeue_when_stopped(task: SlurmTask | None) -> Iterator[Start]:
     try:
         yield start
     except InputError:
-        stop_signals.failed_with = 2
+        stop_signals.ending = True
         if task.rank:
             # What all machines met the first one tells; Slurm then ends the others.
-            time.sleep(TELLING_S)
+            stop_signals.wait(TELLING_S)
         start.note_failure(2)
         raise
     except SystemExit as stop:
@@ -123,7 +122,7 @@ def requeue_when_stopped(task: SlurmTask | None) -> Iterator[Start]:
                 start.note_failure(int(stop.code))
             raise
         # Slurm may already be ending this step, and end it because another machine has failed.
-        stop_signals.deferred = True
+        stop_signals.ending = True
         if failed := start.failure():
             raise SystemExit(failed) from stop
         if task.rank == 0 and _may_come_back(task):

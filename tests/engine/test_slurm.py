@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from inspire_d2.engine import slurm
 from inspire_d2.engine.signals import stop_signals
 from inspire_d2.engine.slurm import SlurmTask, requeue_when_stopped, slurm_task
 from inspire_d2.errors import InputError
@@ -67,8 +66,7 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     slurm = Slurm(tmp_path)
     monkeypatch.setenv("PATH", str(slurm.program.parent), prepend=os.pathsep)
     # What a stop leaves behind in this process.
-    monkeypatch.setattr(stop_signals, "deferred", False)
-    monkeypatch.setattr(stop_signals, "failed_with", 0)
+    monkeypatch.setattr(stop_signals, "ending", False)
     return slurm
 
 
@@ -143,12 +141,12 @@ def test_a_job_that_failed_on_another_machine_is_not(scontrol: Slurm, tmp_path: 
 
 def test_wrong_input_is_the_first_machines_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(slurm.time, "sleep", waited.append)
-    monkeypatch.setattr(stop_signals, "failed_with", 0)
+    monkeypatch.setattr(stop_signals, "wait", waited.append)
+    monkeypatch.setattr(stop_signals, "ending", False)
     for rank in (0, 1):
         with pytest.raises(InputError), requeue_when_stopped(task(rank=rank)):
             raise InputError("no such file")
-        assert len(waited) == rank and stop_signals.failed_with == 2
+        assert len(waited) == rank and stop_signals.ending
 
 
 def test_a_queue_that_refuses_is_told(
