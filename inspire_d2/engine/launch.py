@@ -177,6 +177,12 @@ class _Process:
         # start and at every scoring, where a run of one process forks them.
         multiprocessing.set_start_method(self._start_method, force=True)
         _guarded(self._main, args, cfg, self._identity)
+        # All work is done and written. The interpreter's own end now and then aborts in threads of
+        # the group that are still there, and would make a failure of it.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _init_process_group(
