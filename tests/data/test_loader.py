@@ -116,10 +116,11 @@ def test_a_start_holds_for_all_later_iterators() -> None:
     other = take(loader, 3)
     assert ids(other) != ids(first)
     assert_same(take(loader, 3), other)
-    loader.start(0, 2)
-    begun = iter(loader)
-    loader.start(1, 0)  # is of no concern to an iterator that is there
-    assert_same([next(begun)], first[2:])
+    for another in (loader, build()):
+        another.start(0, 2)
+        begun = iter(another)
+        another.start(1, 0)  # is of no concern to an iterator that is there
+        assert_same([next(begun)], first[2:])
 
 
 def test_skipping_maps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
