@@ -14,7 +14,8 @@ import pytest
 from inspire_d2.data import prepare, splits
 from inspire_d2.data.synthetic import write_synthetic_set
 
-from .lab import ROOT, Job, Lab, obstacle
+from .job import Job
+from .lab import ROOT, Lab, obstacle
 
 # As tools/ itself does: it is not installed.
 sys.path.insert(0, str(ROOT))

@@ -1,8 +1,7 @@
-"""A throw-away Slurm cluster, and the jobs that tests run on it."""
+"""A throw-away Slurm cluster, and how trainings are submitted to it."""
 
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -10,21 +9,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
+from .job import PATIENCE_S, Job, hold_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = Path(__file__).with_name("jobs")
 CONFIG = JOBS / "tiny.py"
-# For what takes seconds where the machine has nothing else to do.
-PATIENCE_S = 300
 NODES = ("n1", "n2")
-RANK = re.compile(r"rank (\d+) of \d+: (\S+), process (\d+),")
-# States that a job does not leave by itself.
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+# Waits for the end of its input, then stops the cluster. A node's network goes with its last
+# connection, minutes later where the other end is gone: not so its cable.
+SWEEP = """
+cat >/dev/null
+"$1/stop_slurm.sh" "$2"
+for node in "${@:4}"; do ip link del "$3-$node"; done
+"""
 
 
 class Lab:
@@ -60,6 +59,15 @@ class Lab:
         Raises:
             RuntimeError: they did not start; the message holds their logs' last lines.
         """
+        # Ends with its input, so that nothing stays when the tests are killed.
+        self._sweeper = subprocess.Popen(
+            ["bash", "-c", SWEEP, "-", self._scripts, self._folder, self.env["LAB_BRIDGE"], *NODES],
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
         done = subprocess.run(
             ["taskset", "-c", cpus, self._scripts / "start_slurm.sh", self._folder],
@@ -72,11 +80,7 @@ class Lab:
 
     def stop(self) -> None:
         """End all jobs and daemons."""
-        subprocess.run([self._scripts / "stop_slurm.sh", self._folder], env=self.env)
-        # A node's network goes with its last connection, minutes later where the other end is gone.
-        for node in NODES:
-            cable = ["ip", "link", "del", f"{self.env['LAB_BRIDGE']}-{node}"]
-            subprocess.run(cable, capture_output=True)
+        self._sweeper.communicate()
 
     def run(self, *words: object, stdin: str | None = None) -> str:
         """Run a command as a user of the cluster; return what it prints.
@@ -183,83 +187,6 @@ class Lab:
             mark = f"SLURM_TEST_CLUSTER={self._folder}".encode()
             return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         return False
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job: its state as slurmctld tells it, the log of its tasks, the folder of its run."""
-
-    lab: Lab
-    job_id: str
-    log: Path
-    output: Path
-
-    def show(self) -> dict[str, str]:
-        """Return what ``scontrol show job`` says."""
-        text = self.lab.run("scontrol", "--oneliner", "show", "job", self.job_id)
-        return dict(pair.partition("=")[::2] for pair in text.split() if "=" in pair)
-
-    def state(self) -> str:
-        """Return its state, such as PENDING or COMPLETED."""
-        return self.show()["JobState"]
-
-    def text(self) -> str:
-        """Return what it has printed so far."""
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
-
-    def processes(self) -> dict[int, tuple[str, int]]:
-        """Return host and process id of each rank, of its last start."""
-        return {int(rank): (host, int(pid)) for rank, host, pid in RANK.findall(self.text())}
-
-    def wait(self, *states: str) -> None:
-        """Wait until it has ended, in one of these states, by default that all is done."""
-        states = states or ("COMPLETED",)
-        self.wait_until(
-            lambda: (shown := self.show())["JobState"] in ENDED and shown["EndTime"] != "Unknown",
-            "has ended",
-        )
-        if self.state() not in states:
-            self.fail(f"ended otherwise than {' or '.join(states)}")
-
-    def wait_held(self, count: int) -> None:
-        """Wait until that many processes wait halfway."""
-        folder = hold_folder(self.output)
-        self.wait_until(lambda: len(list(folder.glob("held.*"))) == count, f"holds {count} ranks")
-
-    def release(self) -> None:
-        """Let the processes that wait go on."""
-        (hold_folder(self.output) / "go").touch()
-
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until something holds of this job; fail where it has ended before, or in vain."""
-        end = time.monotonic() + PATIENCE_S
-        while not condition():
-            if time.monotonic() > end or (self.state() in ENDED and not condition()):
-                self.fail(f"waited in vain until the job {what}")
-            time.sleep(0.1)
-
-    def expect(self, holds: bool, what: str) -> None:
-        """Fail the test unless something holds of this job."""
-        if not holds:
-            self.fail(f"not so: {what}")
-
-    def errors(self) -> list[str]:
-        """Return what train_net.py has told of errors, in order."""
-        return [line for line in self.text().splitlines() if line.startswith("error: ")]
-
-    def fail(self, what: str) -> NoReturn:
-        """Fail the test, with what is known of the job."""
-        shown = self.show()
-        known = {key: shown.get(key) for key in ("JobState", "Reason", "Restarts", "ExitCode")}
-        tail = "\n".join(line[:300] for line in self.text().splitlines()[-60:])
-        pytest.fail(f"job {self.job_id}: {what}; {known}\n{tail}", pytrace=False)
-
-
-def hold_folder(output: Path) -> Path:
-    """Return the folder, beside a run's, in which its processes tell that they wait."""
-    folder = output.with_name(output.name + ".hold")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def obstacle(scripts: Path) -> str:

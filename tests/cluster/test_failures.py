@@ -6,7 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from .lab import Job, Lab
+from .job import Job
+from .lab import Lab
 
 PORT = 29517
 LISTEN = f"""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from tools.faulty.comparison import differences
 
-from .lab import Job, Lab
+from .job import Job
+from .lab import Lab
 
 HALF = 4  # iterations done when a run that is held waits
 SIGNALLED = f"stopped by a signal after iteration {HALF} of 8: saved in "

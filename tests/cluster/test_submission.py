@@ -9,7 +9,8 @@ import pytest
 
 from tools.faulty.comparison import differences
 
-from .lab import CONFIG, Job, Lab, hold_folder
+from .job import Job, hold_folder
+from .lab import CONFIG, Lab
 
 pytest.importorskip("submitit")
 

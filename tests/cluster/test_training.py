@@ -4,7 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from .lab import CONFIG, Job, Lab
+from .job import Job
+from .lab import CONFIG, Lab
 
 
 def test_two_nodes_train_as_one(two_nodes: Job) -> None:
