@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from inspire_d2.data import build_train_loader
 from inspire_d2.engine.config import SECTIONS, load_config, save_config
 from inspire_d2.modeling import InspireFPN
+from inspire_d2.modeling.unet import UNet
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(p for p in CONFIGS.rglob("*.py") if "common" not in p.relative_to(CONFIGS).parts)
@@ -50,7 +51,7 @@ def test_config_builds(name: str) -> None:
     with torch.device("meta"):
         model = instantiate(cfg.model)
     assert isinstance(model.backbone, InspireFPN) == ("inspire" in name)
-    assert isinstance(model.backbone, FPN)
+    assert isinstance(model.backbone, UNet if "unet" in name and "plain" in name else FPN)
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -62,17 +63,24 @@ def test_config_builds(name: str) -> None:
     assert cfg.dataloader.train._target_ is build_train_loader
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "inspire" in name])
+def twin_of(name: str) -> str:
+    """Name the config without INSPIRE that one with it is to be compared with."""
+    twins = [name.replace("inspire", other) for other in ("fpn", "plain")]
+    return next(twin for twin in twins if twin in NAMES)
+
+
+WITH_TWIN = [name for name in NAMES if "inspire" in name and "demo" not in name]
+
+
+@pytest.mark.parametrize("name", WITH_TWIN)
 def test_twin_differs_in_the_pyramid_alone(name: str) -> None:
-    twin = CONFIGS / name.replace("inspire", "fpn")
-    if not twin.exists():
-        assert "demo" in name
-        return
     ours = OmegaConf.to_container(load_config(str(CONFIGS / name)), resolve=True)
-    theirs = OmegaConf.to_container(load_config(str(twin)), resolve=True)
+    theirs = OmegaConf.to_container(load_config(str(CONFIGS / twin_of(name))), resolve=True)
     for cfg in (ours, theirs):
-        for key in ("_target_", "steps", "feedback", "norm"):
+        for key in ("_target_", "steps", "feedback", "norm", "out_channels", "out_features"):
             cfg["model"]["backbone"].pop(key, None)
+        if "unet" in name:  # where INSPIRE has one number of channels
+            cfg["model"]["sem_seg_head"].pop("channels")
     assert _without_output(ours) == _without_output(theirs)
 
 
@@ -115,15 +123,20 @@ def test_coco_schedule(name: str) -> None:
     "name", [n for n in NAMES if "inspire" in n and "demo" not in n and "100ep" not in n]
 )
 def test_weights_of_the_twin_fit(name: str) -> None:
-    """Each tensor of the FPN model has a place of its name and shape (but for a changed norm)."""
+    """Each tensor of the FPN model has a place of its name and shape (but for a changed norm).
+
+    Of a plain U-Net, each of the encoder's.
+    """
     shapes = []
-    for one in (name, name.replace("inspire", "fpn")):
+    for one in (name, twin_of(name)):
         cfg = load_config(str(CONFIGS / one))
         with torch.device("meta"):
             model = instantiate(cfg.model)
         state = model.state_dict()
         # GroupNorm, in place of a batch norm in the pyramid, has no statistics.
         kept = [k for k in state if not ("fpn_" in k and "running_" in k or "num_batches" in k)]
+        if "unet" in one and "plain" in one:
+            kept = [key for key in kept if key.startswith("backbone.bottom_up.")]
         shapes.append({key: state[key].shape for key in kept})
     ours, theirs = shapes
     assert theirs and theirs == {key: ours.get(key) for key in theirs}

@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""Show what INSPIRE gains over FPN, and which of its parts: configs x seeds x held-out centres.
+"""Show what INSPIRE gains, and which of its parts: configs x seeds x held-out centres.
 
     python tools/study.py --weights weights/r18_imagenet_d2.pkl
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection --centres C1 C2
+    python tools/study.py --weights weights/r18_imagenet_d2.pkl --task unet --centres C6
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --centres C1+C2+C4
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --quick
 
 Each run trains on all PolypGen centres but one, or with C1+C2+C4 all but those three, and scores
 the last iteration on what was held out: nothing is chosen on it. Runs share the config's schedule;
-`fpn_1.2x` and `fpn_1.7x` are FPN trained that much longer, for comparison at equal time. Within one
-seed all variants see the same batches and begin with the same weights in all they share. A run that
+`plain` has FPN, or a plain U-Net, in INSPIRE's place; `plain_1.2x` and `plain_1.7x` are trained that
+much longer, for comparison at equal time. Within one seed all variants see the same batches and begin with the same weights in all they share. A run that
 is finished is not run again, one that was interrupted goes on from its last checkpoint.
 
 Writes to --output: data/ (the splits), runs/CENTRE/VARIANT/seedN (train_net.py's folders),
@@ -30,8 +31,13 @@ sys.path.insert(0, str(REPOSITORY))  # works without an install
 
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
 
-CONFIGS = {"semantic": "semantic_r18", "detection": "mask_rcnn_r18"}
-# Variant: overrides of the INSPIRE config. Those of FPN's give iterations relative to its own.
+# Task: the config without INSPIRE, and the one with it.
+CONFIGS = {
+    "semantic": ("semantic_fpn_r18_plain", "semantic_fpn_r18_inspire"),
+    "unet": ("unet_r18_plain", "unet_r18_inspire"),
+    "detection": ("mask_rcnn_r18_fpn", "mask_rcnn_r18_inspire"),
+}
+# Variant: overrides of the INSPIRE config; without it, iterations relative to the config's.
 INSPIRE = {
     "steps1": ["model.backbone.steps=1"],
     "steps2": [],
@@ -43,8 +49,10 @@ INSPIRE = {
     "steps2_align_deform": ["model.backbone.align=deform"],
     "steps2_separate": ["model.backbone.feedback=separate"],
 }
-FPN = {"fpn": 1.0, "fpn_1.2x": 1.2, "fpn_1.7x": 1.7}
-QUICK = {"iterations": 20, "centres": ["C6"], "seeds": [0], "variants": ["fpn", "steps1", "steps2"]}
+PLAIN = {"plain": 1.0, "plain_1.2x": 1.2, "plain_1.7x": 1.7}
+QUICK = {
+    "iterations": 20, "centres": ["C6"], "seeds": [0], "variants": ["plain", "steps1", "steps2"],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,8 @@ class Run:
 
     def command(self, args: argparse.Namespace) -> list[str]:
         """Return the train_net.py command that runs it, or goes on with it."""
-        is_fpn = self.variant in FPN
-        config = f"configs/polyp/{CONFIGS[self.task]}_{'fpn' if is_fpn else 'inspire'}.py"
-        command = [sys.executable, "train_net.py", "--config-file", config]
+        config = CONFIGS[self.task][self.variant in INSPIRE]
+        command = [sys.executable, "train_net.py", "--config-file", f"configs/polyp/{config}.py"]
         if (self.folder / "last_checkpoint").exists():
             command.append("--resume")
         for split, name in (("train", "train"), ("test", "val")):
@@ -79,7 +86,7 @@ class Run:
 
     def iterations(self, args: argparse.Namespace) -> int:
         """Return how long it trains."""
-        return round(args.iterations * FPN.get(self.variant, 1.0))
+        return round(args.iterations * PLAIN.get(self.variant, 1.0))
 
     @property
     def finished(self) -> bool:
@@ -132,7 +139,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--centres", nargs="+", help="each held out in turn (default: C1 C2 C4)")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
     parser.add_argument(
-        "--variants", nargs="+", metavar="VARIANT", help=", ".join([*FPN, *INSPIRE])
+        "--variants", nargs="+", metavar="VARIANT", help=", ".join([*PLAIN, *INSPIRE])
     )
     parser.add_argument("--iterations", type=int, help="default: the config's")
     parser.add_argument(
@@ -145,7 +152,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.output is None:
         args.output = Path("runs/study_quick" if args.quick else "runs/study")
     defaults = {"centres": ["C1", "C2", "C4"], "seeds": [0, 1, 2], "iterations": None}
-    defaults["variants"] = ["fpn", "fpn_1.2x", "fpn_1.7x", "steps1", "steps2"]
+    defaults["variants"] = ["plain", "plain_1.2x", "plain_1.7x", "steps1", "steps2"]
     for key, value in (defaults | (QUICK if args.quick else {})).items():
         if getattr(args, key) is None:
             setattr(args, key, value)
@@ -156,10 +163,10 @@ def check(args: argparse.Namespace) -> None:
     """Complete the arguments; raise InputError where one of them cannot be used."""
     from inspire_d2.engine.config import load_config
 
-    unknown = [v for v in args.variants if v not in FPN and v not in INSPIRE]
+    unknown = [v for v in args.variants if v not in PLAIN and v not in INSPIRE]
     if unknown:
         raise InputError(
-            f"unknown variant {first_few(unknown)}: take from {', '.join([*FPN, *INSPIRE])}."
+            f"unknown variant {first_few(unknown)}: take from {', '.join([*PLAIN, *INSPIRE])}."
         )
     if not args.weights.is_file():
         raise InputError(
@@ -191,8 +198,8 @@ def check_same_study(runs: list[Run], args: argparse.Namespace) -> None:
 
 
 def config_of(task: str) -> Path:
-    """Return the path of a task's FPN config."""
-    return REPOSITORY / "configs" / "polyp" / f"{CONFIGS[task]}_fpn.py"
+    """Return the path of a task's config without INSPIRE."""
+    return REPOSITORY / "configs" / "polyp" / f"{CONFIGS[task][0]}.py"
 
 
 def prepare(centre: str, root: Path, folder: Path) -> None:

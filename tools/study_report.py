@@ -17,7 +17,7 @@ from inspire_d2.visualization.gains import plot_gains
 
 # A polyp is small where all of an image's polyps cover less than this share of it.
 SMALL = 0.02
-BASELINE = "fpn"
+BASELINE = "plain"
 
 
 def write_report(runs: Sequence[Any], output: Path) -> None:
@@ -65,15 +65,15 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     """Return a Markdown table: a row a variant, over the centres and seeds that it has."""
     has_ap = any("segm AP" in result["scores"] for result in results)
     base = _by_run(results, BASELINE)
-    head = ["variant", "runs", "M parameters", "s/iteration", "x FPN", "iterations", "Dice", "std"]
-    head += ["Dice - FPN", "95 % interval", "small polyps", "- FPN", "95 % interval"]
-    head += ["mask AP", "- FPN"] if has_ap else []
+    head = ["variant", "runs", "M parameters", "s/iteration", "x plain", "iterations", "Dice", "std"]
+    head += ["Dice - plain", "95 % interval", "small polyps", "- plain", "95 % interval"]
+    head += ["mask AP", "- plain"] if has_ap else []
     rows = []
     for variant in _variants(results):
         mine = _by_run(results, variant)
         first = next(iter(mine.values()))
         seconds = statistics.median(r["seconds"] for r in mine.values())
-        # FPN trained longer is the same model: its ratio would only show the machine's other load.
+        # plain trained longer is the same model: its ratio would only show the machine's other load.
         longer = variant.startswith(f"{BASELINE}_")
         timed = {} if longer else mine
         ratios = [r["seconds"] / base[k]["seconds"] for k, r in timed.items() if k in base]
@@ -97,7 +97,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def gains(results: Sequence[dict[str, Any]]) -> list[tuple[str, Difference]]:
-    """Return each variant's paired Dice difference to FPN, in points, all centres and each."""
+    """Return each variant's paired Dice difference to plain, in points, all centres and each."""
     rows = []
     for variant in _variants(results):
         if variant == BASELINE:
@@ -126,7 +126,7 @@ def _by_run(results: Sequence[dict[str, Any]], variant: str) -> dict[tuple[str, 
 def _difference(
     results: Sequence[dict[str, Any]], variant: str, only_small: bool
 ) -> Difference | None:
-    """Compare a variant with FPN, in points of Dice, over the runs that both have."""
+    """Compare a variant with plain, in points of Dice, over the runs that both have."""
     mine, base = _by_run(results, variant), _by_run(results, BASELINE)
     pairs = defaultdict(list)
     for key in sorted(mine.keys() & base.keys()):

@@ -55,6 +55,7 @@ class InspireFPN(FPN):
         align: str = "flow",
         feedback: str = "shared",
         checkpoint_steps: bool = False,
+        out_features: Sequence[str] | None = None,
     ) -> None:
         """Build the pyramid on ``bottom_up``; the first seven arguments are FPN's own.
 
@@ -67,6 +68,8 @@ class InspireFPN(FPN):
                 of them that starts from the same weights ("separate").
             checkpoint_steps: keep no maps of the steps before the last for the backward pass, but
                 compute them anew there: less memory, more time, the same gradients.
+            out_features: the outputs that are wanted, such as a U-Net's finest; None offers all.
+                The others' convolutions are left out.
 
         Raises:
             ValueError: an argument out of its range.
@@ -94,6 +97,25 @@ class InspireFPN(FPN):
             self._add_parts(out_channels, align)
         if steps > 1:
             self._prepare_feedback()
+        if out_features is not None:
+            self._leave_out_outputs(out_features)
+
+    def _leave_out_outputs(self, wanted: Sequence[str]) -> None:
+        """Offer the outputs that are wanted alone, without the others' convolutions."""
+        unknown = [name for name in wanted if name not in self._out_features]
+        if unknown or not wanted:
+            raise ValueError(
+                f"out_features must name some of {', '.join(self._out_features)}, "
+                f"got {list(wanted)}."
+            )
+        top_feature = getattr(self.top_block, "in_feature", None)
+        if top_feature in self._out_features and top_feature not in wanted:
+            raise ValueError(f"the top block reads {top_feature}: name it in out_features too.")
+        for level in self._levels:
+            if f"p{level}" not in wanted:
+                self.output_convs.remove(getattr(self, f"fpn_output{level}"))
+                delattr(self, f"fpn_output{level}")
+        self._out_features = [name for name in self._out_features if name in wanted]
 
     def _add_parts(self, out_channels: int, align: str) -> None:
         """Add each level's ISE, SSBA and ISA."""
@@ -169,12 +191,15 @@ class InspireFPN(FPN):
             for step in range(2, self._steps + 1):
                 del features
                 features, pyramid = self._run_step(step, self._later_step, pyramid, early)
-        # FPN keeps its convolutions coarse to fine.
-        outputs = [conv(p) for conv, p in zip(self.output_convs[::-1], pyramid, strict=True)]
+        outputs = {}
+        for level, feature in zip(self._levels, pyramid, strict=True):
+            if f"p{level}" in self._out_features:
+                outputs[f"p{level}"] = getattr(self, f"fpn_output{level}")(feature)
         if self.top_block is not None:
-            available = dict(zip(self._out_features, outputs, strict=False)) | features
-            outputs.extend(self.top_block(available[self.top_block.in_feature]))
-        return dict(zip(self._out_features, outputs, strict=True))
+            source = (outputs | features)[self.top_block.in_feature]
+            for level, feature in enumerate(self.top_block(source), self._levels[-1] + 1):
+                outputs[f"p{level}"] = feature
+        return {name: outputs[name] for name in self._out_features}
 
     def _run_step(self, number: int, step: Callable[..., Step], *inputs: Any) -> Step:
         """Run a step; let its maps go until the backward pass if that is wanted."""

@@ -1,5 +1,6 @@
-"""Semantic FPN's head for few and rare classes."""
+"""Segmentation heads: Semantic FPN's, for few and rare classes, and a U-Net's."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,55 +9,114 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import nn
 
-__all__ = ["SemanticHead", "soft_dice_loss"]
-
-
-def soft_dice_loss(logits: torch.Tensor, target: torch.Tensor, ignore_value: int) -> torch.Tensor:
-    """Return 1 - Dice of the foreground's probabilities, averaged over images and classes.
-
-    logits (N, K, H, W), target (N, H, W) with 0 the background, which does not count. Sums are
-    over an image; a class that is absent and not predicted has a Dice of 1.
-
-    Source: V-Net (Milletari et al., 3DV 2016), without its squares, with 1 added to both sums.
-    """
-    valid = (target != ignore_value)[:, None]
-    probability = logits.softmax(dim=1)[:, 1:] * valid
-    label = torch.where(valid[:, 0], target, 0)
-    truth = F.one_hot(label, logits.shape[1]).permute(0, 3, 1, 2)[:, 1:] * valid
-    both = (probability * truth).sum(dim=(2, 3))
-    total = (probability + truth).sum(dim=(2, 3))
-    return (1 - (2 * both + 1) / (total + 1)).mean()
+__all__ = ["SemanticHead", "UNetHead"]
 
 
 class SemanticHead(SemSegFPNHead):
-    """Detectron2's head with a predictor that begins near 0 and a soft Dice loss beside its own.
+    """Detectron2's head with a loss to choose, and a predictor that begins near 0.
 
     Detectron2 draws the predictor's weights with a variance of 2 / classes, which for two classes
     makes first logits of about +-10, and a rate at which the rest learns hardly moves weights that
-    large. Cross-entropy alone gives up small objects for the background; Dice does not.
-
-    Takes SemSegFPNHead's arguments; with ``dice_weight`` 0 the Dice loss is left out.
+    large.
     """
 
     def __init__(
-        self, input_shape: dict[str, ShapeSpec], *, dice_weight: float = 1.0, **kwargs: Any
+        self,
+        input_shape: dict[str, ShapeSpec],
+        *,
+        loss: nn.Module,
+        num_classes: int | None = None,
+        **kwargs: Any,
     ) -> None:
+        """Build the head; arguments not named here are SemSegFPNHead's.
+
+        Args:
+            loss: maps logits (N, K, H, W) and labels (N, H, W) to named losses; has an
+                ``ignore_value``.
+            num_classes: K; None takes the loss's ``num_channels``.
+        """
         # By its name: as the first of the arguments, Detectron2 would take a mapping for a config.
-        super().__init__(input_shape=input_shape, **kwargs)
-        self.dice_weight = dice_weight
-        nn.init.normal_(self.predictor.weight, std=0.01)
-        nn.init.zeros_(self.predictor.bias)
+        super().__init__(
+            input_shape=input_shape,
+            num_classes=num_classes or loss.num_channels,
+            ignore_value=loss.ignore_value,
+            **kwargs,
+        )
+        self.loss = loss
+        _begin_near_zero(self.predictor)
 
     def losses(self, predictions: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compare logits (N, K, h, w) at the common stride with labels (N, H, W)."""
-        losses = super().losses(predictions, targets)
-        if self.dice_weight:
-            logits = F.interpolate(
-                predictions.float(),
-                scale_factor=self.common_stride,
-                mode="bilinear",
-                align_corners=False,
-            )
-            dice = soft_dice_loss(logits, targets, self.ignore_value)
-            losses["loss_dice"] = dice * self.dice_weight
-        return losses
+        return self.loss(_resize(predictions, self.common_stride), targets)
+
+
+class UNetHead(nn.Module):
+    """A 1x1 convolution on a decoder's finest map, and, supervised deeply, on coarser ones too.
+
+    The loss of each map is half of that of the next finer one; the weights add up to 1. Coarser
+    maps are up-sampled to the labels, and not used but in training.
+
+    Source: deep supervision as in nnU-Net (Isensee et al., Nature Methods 2021).
+    """
+
+    def __init__(
+        self,
+        features: Sequence[str],
+        channels: int | Mapping[str, int],
+        *,
+        loss: nn.Module,
+        num_classes: int | None = None,
+    ) -> None:
+        """Build the head.
+
+        Args:
+            features: "p0" or whatever is finest, then those to supervise besides: ("p0", "p1").
+            channels: of each feature by name, or of all.
+            loss: as SemanticHead's.
+            num_classes: K; None takes the loss's ``num_channels``.
+
+        Raises:
+            ValueError: no features, or not from fine to coarse.
+        """
+        super().__init__()
+        # FPN's names: p<level> has a stride of 2^level.
+        levels = [int(name[1:]) for name in features]
+        if not levels or levels != sorted(set(levels)):
+            raise ValueError(f"features must be named from fine to coarse, got {list(features)}.")
+        self.features = dict(zip(features, levels, strict=True))
+        self.loss, self.ignore_value = loss, loss.ignore_value
+        for name in features:
+            before = channels if isinstance(channels, int) else channels[name]
+            predictor = nn.Conv2d(before, num_classes or loss.num_channels, kernel_size=1)
+            _begin_near_zero(predictor)
+            self.add_module(f"predictor_{name}", predictor)
+
+    def forward(
+        self, features: dict[str, torch.Tensor], targets: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
+        """Return (None, losses) in training, and (logits (N, K, H, W), {}) else."""
+        if not self.training:
+            finest = next(iter(self.features))
+            return self._logits(finest, features), {}
+        losses: dict[str, torch.Tensor] = {}
+        total = sum(2.0**-index for index in range(len(self.features)))
+        for index, name in enumerate(self.features):
+            for kind, value in self.loss(self._logits(name, features), targets).items():
+                losses[kind] = losses.get(kind, 0.0) + value * (2.0**-index / total)
+        return None, losses
+
+    def _logits(self, name: str, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits = getattr(self, f"predictor_{name}")(features[name])
+        return _resize(logits, 2 ** self.features[name])
+
+
+def _begin_near_zero(predictor: nn.Module) -> None:
+    nn.init.normal_(predictor.weight, std=0.01)
+    nn.init.zeros_(predictor.bias)
+
+
+def _resize(logits: torch.Tensor, factor: int) -> torch.Tensor:
+    """Bring logits to a resolution that many times theirs."""
+    if factor == 1:
+        return logits
+    return F.interpolate(logits.float(), scale_factor=factor, mode="bilinear", align_corners=False)

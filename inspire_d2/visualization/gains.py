@@ -14,7 +14,7 @@ CLEAR, UNCLEAR = "#1b7a3d", "#8a94a0"
 
 
 def plot_gains(
-    rows: Sequence[tuple[str, Difference]], path: Path, unit: str = "Dice points over FPN"
+    rows: Sequence[tuple[str, Difference]], path: Path, unit: str = "Dice points over plain"
 ) -> None:
     """Draw a row for each (name, difference), its mean and its interval, and write a png.
 

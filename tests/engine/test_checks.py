@@ -80,7 +80,7 @@ def test_number_of_classes(registered: Callable[..., str], config: str, key: str
 
 
 def test_pixel_classes_are_one_more(data: Path) -> None:
-    cfg = load_config(str(REPOSITORY / "configs/polyp/semantic_r18_inspire.py"))
+    cfg = load_config(str(REPOSITORY / "configs/polyp/semantic_fpn_r18_inspire.py"))
     cfg.dataloader.train.dataset.update(
         name=f"{data.name}_pixels", json_file=str(data / "annotations/train.json")
     )

@@ -88,21 +88,21 @@ def test_modules_and_activations() -> None:
 
 def test_parts_add_up_and_the_pyramid_is_what_differs() -> None:
     sizes = {}
-    for kind in ("fpn", "inspire"):
-        model = build(str(POLYP / f"semantic_r18_{kind}.py"))
+    for kind in ("plain", "inspire"):
+        model = build(str(POLYP / f"semantic_fpn_r18_{kind}.py"))
         parts, _ = analyze(model, 64, 64)
         total = parts.pop("all")
         assert total.parameters == sum(p.numel() for p in model.parameters())
         for name in ("parameters", "flops", "activations"):
             assert sum(getattr(part, name) for part in parts.values()) == getattr(total, name)
         sizes[kind] = parts
-    fpn, inspire = sizes["fpn"], sizes["inspire"]
+    fpn, inspire = sizes["plain"], sizes["inspire"]
     assert inspire["semantic head"] == fpn["semantic head"]
     assert inspire["bottom-up"].parameters == fpn["bottom-up"].parameters
     # res3 and res4 see two inputs, stem and res2 one
     assert fpn["bottom-up"].flops < inspire["bottom-up"].flops < 2 * fpn["bottom-up"].flops
     assert {"pyramid: ISE", "pyramid: ISA", "pyramid: SSBA"} <= inspire.keys() - fpn.keys()
-    model = instantiate(load_config(str(POLYP / "semantic_r18_inspire.py")).model)
+    model = instantiate(load_config(str(POLYP / "semantic_fpn_r18_inspire.py")).model)
     ise = sum(p.numel() for n, p in model.named_parameters() if n.startswith("backbone.ise"))
     assert inspire["pyramid: ISE"].parameters == ise
 
@@ -120,18 +120,18 @@ def test_heads_get_all_the_rois_that_the_config_keeps() -> None:
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    configs = [str(POLYP / f"semantic_r18_{kind}.py") for kind in ("fpn", "inspire")]
+    configs = [str(POLYP / f"semantic_fpn_r18_{kind}.py") for kind in ("plain", "inspire")]
     options = ["--size", "64", "96", "--json", str(tmp_path / "sizes.json")]
     main([*configs, *options, "--set", "model.backbone.out_channels=32"])
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("| all |") for line in lines) == 2
     assert sum(line.startswith("Not counted:") for line in lines) == 2
     content = json.loads((tmp_path / "sizes.json").read_text())
-    assert list(content) == ["semantic_r18_fpn", "semantic_r18_inspire"]
+    assert list(content) == ["semantic_fpn_r18_plain", "semantic_fpn_r18_inspire"]
 
 
 @pytest.mark.parametrize(
-    "words", [["nowhere.py"], [str(POLYP / "semantic_r18_fpn.py"), "--size", "0", "9"]]
+    "words", [["nowhere.py"], [str(POLYP / "semantic_fpn_r18_plain.py"), "--size", "0", "9"]]
 )
 def test_wrong_input(words: list[str], capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as error:

@@ -25,7 +25,7 @@ def run_of(config: str, folder: Path) -> Path:
 
 
 def test_images_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = run_of("semantic_r18_inspire.py", tmp_path / "run")
+    run = run_of("semantic_fpn_r18_inspire.py", tmp_path / "run")
     write_synthetic_set(tmp_path / "data", 2, seed=1, size=96)
     images = sorted((tmp_path / "data" / "images").iterdir())
     MAIN(["--run", str(run), "--output", str(tmp_path / "out"), "--images", *map(str, images)])
@@ -34,8 +34,8 @@ def test_images_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_wrong_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fpn = run_of("semantic_r18_fpn.py", tmp_path / "fpn")
-    inspire = run_of("semantic_r18_inspire.py", tmp_path / "inspire")
+    fpn = run_of("semantic_fpn_r18_plain.py", tmp_path / "fpn")
+    inspire = run_of("semantic_fpn_r18_inspire.py", tmp_path / "inspire")
     (tmp_path / "no.jpg").write_bytes(b"none")
     for arguments, message in (
         (["--run", tmp_path / "nothing"], "does not exist"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from inspire_d2.engine.config import load_config, save_config
+from tools.study import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 6
@@ -51,15 +52,14 @@ def finish(
     """Leave what train_net.py leaves of a run, as far as the study reads it."""
     folder = output / "runs" / task / centre / variant / f"seed{seed}"
     folder.mkdir(parents=True)
-    config = "fpn" if variant.startswith("fpn") else "inspire"
     options = ["model.backbone.steps=1"] if variant == "steps1" else []
     options.append(f"train.init_checkpoint={output.parent / 'weights.pkl'}")
-    model = {"semantic": "semantic", "detection": "mask_rcnn"}[task]
-    cfg = load_config(str(ROOT / f"configs/polyp/{model}_r18_{config}.py"), options)
+    config = CONFIGS[task][not variant.startswith("plain")]
+    cfg = load_config(str(ROOT / f"configs/polyp/{config}.py"), options)
     save_config(cfg, str(folder / "config.yaml"))
     scores = {"polyp": {"Dice": float(np.mean(dice))}}
     (folder / "evaluation.json").write_text(json.dumps(scores))
-    seconds = {"fpn": 2.0, "steps1": 3.0}[variant]
+    seconds = {"plain": 2.0, "steps1": 3.0}[variant]
     (folder / "metrics.json").write_text(json.dumps({"time": seconds}) + "\n")
     rows = [
         {"image_id": i, "dice": d, "num_gt": 1, "gt_pixels": 100 if i < 2 else 900}
@@ -70,7 +70,7 @@ def finish(
 
 def test_commands_hold_each_centre_out(weights: Path, output: Path) -> None:
     done = study("--weights", weights, "--output", output, "--centres", "C1", "C2",
-                 "--seeds", 0, 4, "--variants", "fpn", "fpn_1.2x", "steps1",
+                 "--seeds", 0, 4, "--variants", "plain", "plain_1.2x", "steps1",
                  "--iterations", 100, "--dry-run")  # fmt: skip
     assert done.returncode == 0, done.stderr
     commands = done.stdout.splitlines()
@@ -81,7 +81,7 @@ def test_commands_hold_each_centre_out(weights: Path, output: Path) -> None:
         centre = re.search(r"/(C\d)/", command)[1]
         assert f"data/{centre}/train.json" in command
         assert f"data/{centre}/val.json" in command
-        is_long = "/fpn_1.2x/" in command
+        is_long = "/plain_1.2x/" in command
         assert f"train.max_iter={120 if is_long else 100}" in command
         assert ("model.backbone.steps=1" in command) == ("/steps1/" in command)
         assert ("_inspire.py" in command) == ("/steps1/" in command)
@@ -90,9 +90,9 @@ def test_commands_hold_each_centre_out(weights: Path, output: Path) -> None:
 def test_several_centres_are_held_out_together(weights: Path, shared_datasets: Path,
                                                tmp_path: Path) -> None:  # fmt: skip
     done = study("--weights", weights, "--root", shared_datasets / "polypgen", "--output", tmp_path,
-                 "--centres", "C1+C6", "--seeds", 0, "--variants", "fpn", "--dry-run")  # fmt: skip
+                 "--centres", "C1+C6", "--seeds", 0, "--variants", "plain", "--dry-run")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert f"output_dir={tmp_path}/runs/semantic/C1+C6/fpn/seed0" in done.stdout
+    assert f"output_dir={tmp_path}/runs/semantic/C1+C6/plain/seed0" in done.stdout
     held_out = json.loads((tmp_path / "data" / "C1+C6" / "val.json").read_text())
     names = {image["file_name"].split("/")[-1][:3] for image in held_out["images"]}
     assert names == {"C1_", "C6_"} and len(held_out["images"]) == 256 + 88
@@ -104,10 +104,10 @@ def test_finished_runs_are_compared_and_not_run_again(weights: Path, output: Pat
         for seed in (0, 1):
             base = generator.uniform(0.2, 0.8, IMAGES)
             gain = np.array([0.2] * 2 + [0.05] * (IMAGES - 2))
-            finish(output, centre, "fpn", seed, list(base))
+            finish(output, centre, "plain", seed, list(base))
             finish(output, centre, "steps1", seed, list(base + gain))
     done = study("--weights", weights, "--output", output, "--centres", "C1", "C2",
-                 "--seeds", 0, 1, "--variants", "fpn", "steps1")  # fmt: skip
+                 "--seeds", 0, 1, "--variants", "plain", "steps1")  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = (output / "table.md").read_text().splitlines()
     head = [cell.strip() for cell in lines[0].strip("|").split("|")]
@@ -115,9 +115,9 @@ def test_finished_runs_are_compared_and_not_run_again(weights: Path, output: Pat
     cells = dict(zip(head[:11], row, strict=False))
     assert cells["variant"] == "steps1"
     assert cells["runs"] == "4"
-    assert cells["x FPN"] == "1.50"
+    assert cells["x plain"] == "1.50"
     # (2 x 20 + 4 x 5) / 6 points, and 20 on small polyps, in every run
-    assert cells["Dice - FPN"] == "+10.0"
+    assert cells["Dice - plain"] == "+10.0"
     assert row[head.index("small polyps") + 1 : head.index("small polyps") + 3] == [
         "+20.0",
         "+20.0 to +20.0",
@@ -134,17 +134,17 @@ def test_finished_runs_are_compared_and_not_run_again(weights: Path, output: Pat
 def test_runs_of_another_length_are_not_mixed(
     task: str, length: int, weights: Path, output: Path
 ) -> None:
-    finish(output, "C1", "fpn", 0, [0.5] * IMAGES, task)
+    finish(output, "C1", "plain", 0, [0.5] * IMAGES, task)
     done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
-                 "--task", task, "--variants", "fpn", "--iterations", 20)  # fmt: skip
+                 "--task", task, "--variants", "plain", "--iterations", 20)  # fmt: skip
     assert done.returncode == 2
     assert f"max_iter={length}, not 20" in done.stderr
 
 
 def test_interrupt_shows_what_is_finished(weights: Path, output: Path) -> None:
-    finish(output, "C1", "fpn", 0, [0.5] * IMAGES)
+    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
     command = [sys.executable, ROOT / "tools" / "study.py", "--weights", weights, "--output",
-               output, "--centres", "C1", "--seeds", "0", "1", "--variants", "fpn"]  # fmt: skip
+               output, "--centres", "C1", "--seeds", "0", "1", "--variants", "plain"]  # fmt: skip
     process = subprocess.Popen(
         list(map(str, command)),
         stdout=subprocess.PIPE,
@@ -161,7 +161,7 @@ def test_interrupt_shows_what_is_finished(weights: Path, output: Path) -> None:
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
-    assert "| fpn | 1 |" in out
+    assert "| plain | 1 |" in out
 
 
 def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.semantic_seg import SemanticSegmentor
 
+from inspire_d2.modeling.losses import CrossEntropyDice
 from inspire_d2.modeling.semantic_head import SemanticHead
 
 from .mask_rcnn_r18 import model as mask_rcnn
@@ -19,7 +20,7 @@ model = L(SemanticSegmentor)(
         conv_dims=64,
         common_stride=4,
         norm="GN",
-        ignore_value=255,
+        loss=L(CrossEntropyDice)(dice_weight=1.0, ignore_value=255),
     ),
     pixel_mean=mask_rcnn.pixel_mean,
     pixel_std=mask_rcnn.pixel_std,

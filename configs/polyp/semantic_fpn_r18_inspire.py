@@ -2,8 +2,8 @@
 
 from inspire_d2.modeling import InspireFPN
 
-from .semantic_r18_fpn import dataloader, lr_multiplier, model, optimizer, train
+from .semantic_fpn_r18_plain import dataloader, lr_multiplier, model, optimizer, train
 
 model.backbone._target_ = InspireFPN
 model.backbone.steps = 2
-train.output_dir = "runs/polyp/semantic_r18_inspire"
+train.output_dir = "runs/polyp/semantic_fpn_r18_inspire"

@@ -6,7 +6,7 @@ from ..common.optim import AdamW as optimizer
 from ..common.schedule import cosine as lr_multiplier
 from ..common.train import train
 
-train.output_dir = "runs/polyp/semantic_r18_fpn"
+train.output_dir = "runs/polyp/semantic_fpn_r18_plain"
 train.init_checkpoint = "weights/r18_imagenet_d2.pkl"
 # Chosen with FPN, on centre C6, from 4e-4 and 1.6e-3 (docs/findings.md); the bottom-up keeps 1e-4
 optimizer.lr = 1.6e-3
