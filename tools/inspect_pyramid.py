@@ -2,7 +2,7 @@
 """Show what INSPIRE's parts do on real images: lambda, offsets, gates, first and second step.
 
     python tools/inspect_pyramid.py --run runs/polyp/semantic_fpn_r18_inspire --count 6
-    python tools/inspect_pyramid.py --run runs/polyp/semantic_fpn_r18_inspire --images my/images/*.jpg
+    python tools/inspect_pyramid.py --run runs/polyp/semantic_fpn_r18_inspire --images my/*.jpg
 
 Takes the run's config.yaml and last checkpoint. Without --images it takes images of the run's test
 set that have a polyp. Writes a png an image to --output and prints a table of each part's values:

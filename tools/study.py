@@ -9,9 +9,10 @@
 
 Each run trains on all PolypGen centres but one, or with C1+C2+C4 all but those three, and scores
 the last iteration on what was held out: nothing is chosen on it. Runs share the config's schedule;
-`plain` has FPN, or a plain U-Net, in INSPIRE's place; `plain_1.2x` and `plain_1.7x` are trained that
-much longer, for comparison at equal time. Within one seed all variants see the same batches and begin with the same weights in all they share. A run that
-is finished is not run again, one that was interrupted goes on from its last checkpoint.
+`plain` has FPN, or a plain U-Net, in INSPIRE's place; `plain_1.2x` and `plain_1.7x` are it, trained
+so much longer, for comparison at equal time. Within one seed all variants see the same batches and
+begin with the same weights in all they share. A run that is finished is not run again, one that was
+interrupted goes on from its last checkpoint.
 
 Writes to --output: data/ (the splits), runs/CENTRE/VARIANT/seedN (train_net.py's folders),
 results/*.json (one a run), table.md and gains.png.

@@ -65,15 +65,23 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     """Return a Markdown table: a row a variant, over the centres and seeds that it has."""
     has_ap = any("segm AP" in result["scores"] for result in results)
     base = _by_run(results, BASELINE)
-    head = ["variant", "runs", "M parameters", "s/iteration", "x plain", "iterations", "Dice", "std"]
-    head += ["Dice - plain", "95 % interval", "small polyps", "- plain", "95 % interval"]
+    head = ["variant", "runs", "M parameters", "s/iteration", "x plain", "iterations"]
+    head += [
+        "Dice",
+        "std",
+        "Dice - plain",
+        "95 % interval",
+        "small polyps",
+        "- plain",
+        "95 % interval",
+    ]
     head += ["mask AP", "- plain"] if has_ap else []
     rows = []
     for variant in _variants(results):
         mine = _by_run(results, variant)
         first = next(iter(mine.values()))
         seconds = statistics.median(r["seconds"] for r in mine.values())
-        # plain trained longer is the same model: its ratio would only show the machine's other load.
+        # The same model trained longer: its ratio would only show the machine's other load.
         longer = variant.startswith(f"{BASELINE}_")
         timed = {} if longer else mine
         ratios = [r["seconds"] / base[k]["seconds"] for k, r in timed.items() if k in base]

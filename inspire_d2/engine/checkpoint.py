@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import InputError, first_few
 from .checkpoint_files import LAST, newest_checkpoint, replace_file, save_checkpoint
+from .input_channels import fit_input_channels
 from .unpickler import load_arrays
 
 __all__ = ["ReportingCheckpointer"]
@@ -120,6 +121,8 @@ class ReportingCheckpointer(DetectionCheckpointer):
             ) from error
 
     def _load_model(self, checkpoint: Any) -> _IncompatibleKeys:
+        if not self._complete:  # else it is a checkpoint of this very model
+            fit_input_channels(checkpoint["model"], self.model)
         incompatible = super()._load_model(checkpoint)
         self._judge(incompatible)
         return incompatible

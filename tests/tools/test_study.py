@@ -90,7 +90,8 @@ def test_commands_hold_each_centre_out(weights: Path, output: Path) -> None:
 def test_several_centres_are_held_out_together(weights: Path, shared_datasets: Path,
                                                tmp_path: Path) -> None:  # fmt: skip
     done = study("--weights", weights, "--root", shared_datasets / "polypgen", "--output", tmp_path,
-                 "--centres", "C1+C6", "--seeds", 0, "--variants", "plain", "--dry-run")  # fmt: skip
+                 "--centres", "C1+C6", "--seeds", 0, "--variants", "plain",
+                 "--dry-run")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"output_dir={tmp_path}/runs/semantic/C1+C6/plain/seed0" in done.stdout
     held_out = json.loads((tmp_path / "data" / "C1+C6" / "val.json").read_text())

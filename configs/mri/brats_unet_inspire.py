@@ -1,0 +1,9 @@
+"""The plain U-Net's decoder replaced by INSPIRE, on the same encoder, and nothing else changed."""
+
+from ..common.models.unet import decoder as _decoder
+from .brats_unet_plain import dataloader, lr_multiplier, model, optimizer, train
+
+_decoder.bottom_up = model.backbone.bottom_up
+model.backbone = _decoder
+model.sem_seg_head.channels = "${..backbone.out_channels}"
+train.output_dir = "runs/mri/brats_unet_inspire"
