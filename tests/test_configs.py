@@ -77,7 +77,15 @@ def test_twin_differs_in_the_pyramid_alone(name: str) -> None:
     ours = OmegaConf.to_container(load_config(str(CONFIGS / name)), resolve=True)
     theirs = OmegaConf.to_container(load_config(str(CONFIGS / twin_of(name))), resolve=True)
     for cfg in (ours, theirs):
-        for key in ("_target_", "steps", "feedback", "norm", "out_channels", "out_features"):
+        for key in (
+            "_target_",
+            "steps",
+            "feedback",
+            "norm",
+            "out_channels",
+            "out_features",
+            "widths",
+        ):
             cfg["model"]["backbone"].pop(key, None)
         if "unet" in name:  # where INSPIRE has one number of channels
             cfg["model"]["sem_seg_head"].pop("channels")

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inspire_d2.data.problems import Problems
@@ -145,7 +145,9 @@ LAYOUTS: dict[str, Callable[[Path, Problems], list[Pair]]] = {
 
 
 def _with_part(pairs: Sequence[Pair], part: str) -> list[Pair]:
-    return [Pair(p.name, p.image, p.mask, p.file_name, part, p.attributes) for p in pairs]
+    """Put pairs into a part of the set's own split; a test set is a centre to be told apart."""
+    centre = {"centre": part.removeprefix("test_")} if part.startswith("test_") else {}
+    return [replace(pair, part=part, attributes=pair.attributes | centre) for pair in pairs]
 
 
 def _first_tree(root: Path, trees: Sequence[tuple[str, str]]) -> tuple[Path, Path]:

@@ -22,7 +22,7 @@ POLYP_SETS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "cvc_clinicdb": (("train", "val"), "--layout cvc-clinicdb --ratio 0.9"),
     "polypgen": (("train", "val"), "--layout polypgen --split-column centre --val-values C6"),
     "pranet": (
-        ("train", *(f"test_{name}" for name in PRANET_TESTS)),
+        ("train", "test", *(f"test_{name}" for name in PRANET_TESTS)),
         "--layout pranet --own-split",
     ),
     "synthetic_polyps": (("train", "val"), "--layout kvasir --ratio 0.8"),

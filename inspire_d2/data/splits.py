@@ -128,7 +128,10 @@ class ColumnSplit:
 
 @dataclass(frozen=True)
 class OwnSplit:
-    """The division a data set is published with (PraNet's training set and five test sets)."""
+    """The division a data set is published with (PraNet's training set and five test sets).
+
+    Several test sets together are one more part, "test".
+    """
 
     def divide(self, pairs: Sequence[Pair], problems: Problems) -> dict[str, list[Pair]]:
         if any(not pair.part for pair in pairs):
@@ -136,6 +139,9 @@ class OwnSplit:
         parts: dict[str, list[Pair]] = {}
         for pair in pairs:
             parts.setdefault(pair.part, []).append(pair)
+        tests = [name for name in parts if name.startswith("test_")]
+        if len(tests) > 1:
+            parts["test"] = [pair for pair in pairs if pair.part in tests]
         return parts
 
     def describe(self) -> dict[str, Any]:

@@ -111,19 +111,26 @@ class _PooledStage(nn.Sequential):
 class UNet(Backbone):
     """The expanding path: up-sample, concatenate the skip, convolve twice; the plain U-Net.
 
-    It offers a map a level, "p0" for the encoder's feature of stride 1, with the channels of that
-    feature; at the top that is the feature itself, which is not offered.
+    It offers a map a level, "p0" for the encoder's feature of stride 1, but for the coarsest, which
+    is the encoder's own.
     """
 
-    def __init__(self, bottom_up: Backbone, in_features: Sequence[str], norm: str = "GN") -> None:
+    def __init__(
+        self,
+        bottom_up: Backbone,
+        in_features: Sequence[str],
+        norm: str = "GN",
+        widths: Sequence[int] | None = None,
+    ) -> None:
         """Build the decoder on ``bottom_up``.
 
         Args:
             in_features: two or more features of strides that double, fine to coarse.
             norm: as UNetEncoder's.
+            widths: d_j of the maps, fine to coarse; None takes the encoder's c_j.
 
         Raises:
-            ValueError: fewer features, or strides that do not double.
+            ValueError: fewer features, strides that do not double, or another number of widths.
         """
         super().__init__()
         shapes = [bottom_up.output_shape()[name] for name in in_features]
@@ -132,22 +139,22 @@ class UNet(Backbone):
             raise ValueError(
                 f"in_features must name two or more levels whose strides double, got {strides}."
             )
+        skips = [shape.channels for shape in shapes[:-1]]
+        widths = list(widths or skips)
+        if len(widths) != len(skips):
+            raise ValueError(f"widths must give {len(skips)} levels, got {widths}.")
         self.bottom_up = bottom_up
         self.in_features = tuple(in_features)
-        levels = [int(math.log2(stride)) for stride in strides]
-        self._levels = levels[:-1]
-        for level, fine, coarse in zip(self._levels, shapes, shapes[1:], strict=False):
-            up = nn.ConvTranspose2d(coarse.channels, fine.channels, kernel_size=2, stride=2)
+        self._levels = [int(math.log2(stride)) for stride in strides[:-1]]
+        coarser = [*widths[1:], shapes[-1].channels]
+        for level, before, skip, width in zip(self._levels, coarser, skips, widths, strict=True):
+            up = nn.ConvTranspose2d(before, width, kernel_size=2, stride=2)
             self.add_module(f"up{level}", up)
-            convs = two_convs(2 * fine.channels, fine.channels, norm)
-            self.add_module(f"dec{level}", nn.Sequential(*convs))
+            self.add_module(f"dec{level}", nn.Sequential(*two_convs(skip + width, width, norm)))
         self._size_divisibility = strides[-1]
         self._out_features = [f"p{level}" for level in self._levels]
-        for table, values in (
-            ("_out_feature_channels", [shape.channels for shape in shapes]),
-            ("_out_feature_strides", strides),
-        ):
-            setattr(self, table, dict(zip(self._out_features, values, strict=False)))
+        self._out_feature_channels = dict(zip(self._out_features, widths, strict=True))
+        self._out_feature_strides = dict(zip(self._out_features, strides[:-1], strict=True))
 
     @property
     def size_divisibility(self) -> int:

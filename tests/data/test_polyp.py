@@ -84,6 +84,7 @@ def test_built_in_names() -> None:
         *(f"{s}_{p}" for s in ("kvasir", "cvc_clinicdb", "polypgen") for p in ("train", "val")),
         *(f"synthetic_polyps_{p}" for p in ("train", "val")),
         "pranet_train",
+        "pranet_test",
         *(f"pranet_test_{s}" for s in ("CVC-300", "CVC-ClinicDB", "CVC-ColonDB", "Kvasir")),
         "pranet_test_ETIS-LaribPolypDB",
     }

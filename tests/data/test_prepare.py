@@ -166,9 +166,14 @@ def test_pranet(
     said = refused("--layout", "pranet", "--root", tmp_path, "--ratio", 0.5, output=out)
     assert "take --own-split" in said
     run(tool, "--layout", "pranet", "--root", tmp_path, "--own-split")
-    names = ["test_CVC-300.json", "test_Kvasir.json", "train.json"]
+    names = ["test.json", "test_CVC-300.json", "test_Kvasir.json", "train.json"]
     assert sorted(p.name for p in out.iterdir()) == names
-    assert load(out / names[0])["images"][0]["file_name"] == "TestDataset/CVC-300/images/1.png"
+    assert load(out / names[1])["images"][0]["file_name"] == "TestDataset/CVC-300/images/1.png"
+    # The test sets together, each of which is told apart by its name.
+    images = {name: load(out / name)["images"] for name in names}
+    assert images["test.json"] == images["test_CVC-300.json"] + images["test_Kvasir.json"]
+    assert [image["centre"] for image in images["test.json"]] == ["CVC-300"] * 2 + ["Kvasir"] * 2
+    assert all("centre" not in image for image in images["train.json"])
 
 
 def test_everything_wrong_is_told_at_once(

@@ -87,13 +87,20 @@ def test_resnet_encoder_freezes_as_the_resnet_does() -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 48), (37, 51), (16, 31)])
-def test_unet_has_the_maps_that_it_says(size: tuple[int, int]) -> None:
-    module = UNet(encoder(), LEVELS).eval()
+@pytest.mark.parametrize("widths", [None, (3, 5, 7, 9)])
+def test_unet_has_the_maps_that_it_says(size: tuple[int, int], widths: tuple | None) -> None:
+    module = UNet(encoder(), LEVELS, widths=widths).eval()
     pyramid = module(image(2, 3, *size))
     assert list(pyramid) == ["p0", "p1", "p2", "p3"]
     for level, (name, shape) in enumerate(module.output_shape().items()):
-        assert shape == ShapeSpec(channels=WIDTHS[level], stride=2**level)
-        assert pyramid[name].shape == (2, WIDTHS[level], *(-(-n // 2**level) for n in size))
+        width = (widths or WIDTHS)[level]
+        assert shape == ShapeSpec(channels=width, stride=2**level)
+        assert pyramid[name].shape == (2, width, *(-(-n // 2**level) for n in size))
+
+
+def test_unet_refuses_widths_of_other_levels() -> None:
+    with pytest.raises(ValueError, match="widths must give 4 levels"):
+        UNet(encoder(), LEVELS, widths=(3, 5))
 
 
 def test_unet_trains_all_it_has() -> None:

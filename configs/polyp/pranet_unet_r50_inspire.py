@@ -1,0 +1,10 @@
+"""The plain U-Net's decoder replaced by INSPIRE, on the same encoder, and nothing else changed."""
+
+from ..common.models.unet_r18 import decoder as _decoder
+from .pranet_unet_r50_plain import dataloader, lr_multiplier, model, optimizer, train
+
+_decoder.bottom_up = model.backbone.bottom_up
+_decoder.in_features = model.backbone.in_features
+model.backbone = _decoder
+model.sem_seg_head.channels = "${..backbone.out_channels}"
+train.output_dir = "runs/polyp/pranet_unet_r50_inspire"
