@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import re
+import signal
 import socket
 import sys
 import traceback
@@ -161,16 +162,31 @@ class _Process:
 
     def __init__(self, main: Callable[..., None], identity: str, backend: str | None) -> None:
         self._main, self._identity, self._backend = main, identity, backend
+        self._launcher = os.getpid()
         self._start_method = multiprocessing.get_start_method()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # In a spawned process this is what runs before Detectron2's launch makes the group, which
-        # takes no backend and chooses it by whether there is a GPU.
+        # In a spawned process this is what runs before Detectron2's launch makes the group.
         self.__dict__.update(state)
-        if self._backend:
-            torch.distributed.init_process_group = functools.partial(
-                _init_process_group, torch.distributed.init_process_group, self._backend
-            )
+        torch.distributed.init_process_group = functools.partial(
+            self._init_process_group, torch.distributed.init_process_group
+        )
+
+    def _init_process_group(self, init: Callable[..., None], backend: str, **options: Any) -> None:
+        """Make the group, with the backend that is wanted, unless the launcher ends meanwhile.
+
+        Detectron2's launch takes no backend: it chooses by whether there is a GPU. Without the
+        launcher, which keeps the store, a process would wait for the group until the timeout; torch
+        tells it of the launcher's end by SIGINT, which is blocked so early (forward_signals).
+        """
+        self._end_with_launcher(signal.SIGKILL)
+        init(backend=self._backend or backend, **options)
+        self._end_with_launcher(signal.SIGINT)  # torch's own choice
+
+    def _end_with_launcher(self, number: signal.Signals) -> None:
+        torch.multiprocessing._prctl_pr_set_pdeathsig(number)
+        if os.getppid() != self._launcher:  # it has ended before that
+            os._exit(FAILED)
 
     def __call__(self, args: argparse.Namespace, cfg: DictConfig) -> None:
         # A spawned process would spawn its loaders' workers too: seconds of imports each, at the
@@ -183,12 +199,6 @@ class _Process:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-
-
-def _init_process_group(
-    init: Callable[..., None], chosen: str, backend: str, **options: Any
-) -> None:
-    init(backend=chosen, **options)
 
 
 def _guarded(

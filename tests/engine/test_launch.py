@@ -4,6 +4,9 @@ import argparse
 import os
 import pickle
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine.launch import check_processes, launch_main, resolve_device
 from inspire_d2.engine.slurm import SlurmTask
 from inspire_d2.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def config(batch: int = 4, amp: bool = False) -> DictConfig:
@@ -163,10 +168,73 @@ def test_a_rank_that_dies_ends_the_run_and_is_named_first(
 def test_backend_is_the_configs(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, object]] = []
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda **kw: made.append(kw))
+    monkeypatch.setattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", lambda number: None)
     process = launch._Process(_leave_a_mark, "job", None)
+    process._launcher = os.getppid()
+    mark = torch.distributed.init_process_group
     for backend in (None, "gloo"):
         process._backend = backend
+        torch.distributed.init_process_group = mark
         # as a spawned process gets it, before Detectron2 makes the group
         pickle.loads(pickle.dumps(process))
         torch.distributed.init_process_group(backend="NCCL", rank=3)
     assert made == [{"backend": "NCCL", "rank": 3}, {"backend": "gloo", "rank": 3}]
+
+
+# A process as torch spawns it, which waits for a group that does not come about.
+WAITING = """
+import multiprocessing, os, pickle, signal, sys, time
+import torch
+from inspire_d2.engine.launch import _Process
+
+def wait(**options):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # as forward_signals leaves it
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+def child(data):
+    torch.distributed.init_process_group = wait
+    pickle.loads(data)
+    torch.distributed.init_process_group(backend="gloo")
+
+if __name__ == "__main__":
+    process = _Process(print, "job", None)
+    process._launcher += int(sys.argv[1])
+    data = pickle.dumps(process)
+    process = multiprocessing.get_context("spawn").Process(target=child, args=(data,))
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+def waiting(folder: Path, another_launcher: int) -> "subprocess.Popen[str]":
+    (folder / "waiting.py").write_text(WAITING)
+    words = [sys.executable, folder / "waiting.py", str(another_launcher)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_a_process_that_waits_for_the_group_ends_with_its_launcher(tmp_path: Path) -> None:
+    launcher = waiting(tmp_path, 0)
+    pid = int(launcher.stdout.readline())
+    launcher.kill()
+    launcher.wait()
+    end = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and "Z" not in state_of(pid):
+        assert time.monotonic() < end, "the process waits on"
+        time.sleep(0.05)
+
+
+def state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+@pytest.mark.slow
+def test_a_process_whose_launcher_has_ended_already_does_not_wait(tmp_path: Path) -> None:
+    launcher = waiting(tmp_path, 1)
+    assert launcher.communicate(timeout=120)[0] == ""
+    assert launcher.returncode == 1
