@@ -40,22 +40,15 @@ def inspect(args: argparse.Namespace) -> None:
     from detectron2.config import instantiate
     from tabulate import tabulate
 
-    from inspire_d2.engine.checkpoint import ReportingCheckpointer
-    from inspire_d2.engine.checks import find_checkpoint
-    from inspire_d2.engine.config import load_config
-    from inspire_d2.engine.launch import resolve_device
+    from inspire_d2.engine.trained import load_trained
     from inspire_d2.modeling import InspireFPN
     from inspire_d2.visualization.pyramid import draw_record, record, summarize
 
     if args.count < 1:
         raise InputError("--count must be 1 or more.")
-    options = [f"train.output_dir={args.run}", *args.opts]
-    cfg = load_config(str(args.run / "config.yaml"), options)
-    checkpoint = find_checkpoint(cfg, eval_only=True, resume=False, named=False)
-    model = instantiate(cfg.model).to(resolve_device(cfg.train.device)).eval()
+    cfg, model = load_trained(args.run, args.opts)
     if not isinstance(model.backbone, InspireFPN):
         raise InputError(f"{args.run} trained no InspireFPN but {type(model.backbone).__name__}.")
-    ReportingCheckpointer(model, complete=True).load(checkpoint)
     dicts = given_images(args.images) if args.images else test_images(cfg, args.count)
     mapper = instantiate(cfg.dataloader.test.mapper)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -26,9 +26,9 @@ class Problems:
         """Note one more ``item`` (a name, perhaps with a detail) with this ``kind`` of problem."""
         self._items.setdefault(kind, []).append(str(item).replace(self._prefix, ""))
 
-    def raise_if_any(self) -> None:
+    def raise_if_any(self, outcome: str = "cannot be used, nothing was written") -> None:
         """Raise one :class:`InputError`: a line for each kind, its count, its first ten items."""
         if not self._items:
             return
         lines = [f"  {kind} ({len(v)}): {first_few(v)}" for kind, v in self._items.items()]
-        raise InputError(f"{self._root} cannot be used, nothing was written\n" + "\n".join(lines))
+        raise InputError(f"{self._root} {outcome}\n" + "\n".join(lines))

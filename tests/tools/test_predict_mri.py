@@ -1,0 +1,138 @@
+"""From NIfTI files to label maps with a trained model, whatever some of the files are."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inspire_d2.data.problems import Problems
+from inspire_d2.engine.config import load_config, save_config
+from tools.predict_mri import main
+
+nib = pytest.importorskip("nibabel")
+pytest.importorskip("monai")
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = (20, 24, 6)
+# Left to posterior to superior, with a tilt.
+AFFINE = np.array([[-1.1, 0, 0.1, 9], [0, 0, 2, -4], [0, -1.2, 0, 30], [0, 0, 0, 1]])
+
+
+def write_case(folder: Path, name: str, seed: int, channels: int = 2) -> np.ndarray:
+    """Write a bright block on noise, each channel a file; return the block's mask."""
+    generator = np.random.default_rng(seed)
+    block = np.zeros(SHAPE, bool)
+    block[5:12, 6:15, 1:4] = True
+    for channel in range(channels):
+        data = generator.normal(100, 5, SHAPE) + 400 * block
+        image = nib.Nifti1Image(data.astype(np.float32), AFFINE)
+        nib.save(image, folder / f"{name}_{channel:04d}.nii.gz")
+    return block
+
+
+class Brightest(torch.nn.Module):
+    """What a trained model should be: sure of the voxels more than a deviation above the mean."""
+
+    def forward(self, items: list[dict]) -> list[dict]:
+        return [{"sem_seg": (i["image"][:, :1].float() > 1).float().transpose(0, 1)} for i in items]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run trained on a set of two channels, with a model that is right."""
+    index = {"format": "inspire_d2 mri 1", "layout": "folders", "channels": ["0000", "0001"],
+             "labels": [1], "cases": [{
+                 "case": "a", "patient": "a", "image": "a.npy", "label": None, "shape": [4, 4, 4],
+                 "axis": 2, "crop": [[0, 4]] * 3, "spacing": [1.0] * 3,
+                 "affine": np.eye(4).tolist(), "reference": None, "voxels": {}}]}  # fmt: skip
+    (tmp_path / "train.json").write_text(json.dumps(index))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    cfg = load_config(
+        str(ROOT / "configs/mri/atlas_unet_inspire.py"),
+        [f"dataloader.train.dataset={{name:a,index:{tmp_path}/train.json}}"],
+    )
+    save_config(cfg, str(folder / "config.yaml"))
+    monkeypatch.setattr("inspire_d2.engine.trained.load_trained", lambda *_: (cfg, Brightest()))
+    return folder
+
+
+def predict(run: Path, images: Path, *options: str) -> Path:
+    output = run.parent / "predicted"
+    main(["--run", str(run), "--layout", "folders", "--images", str(images),
+          "--output", str(output), *options])  # fmt: skip
+    return output
+
+
+def test_label_maps_lie_where_the_images_do(run: Path, images: Path) -> None:
+    block = write_case(images, "x", 0)
+    label_map = nib.load(predict(run, images) / "x.nii.gz")
+    np.testing.assert_array_equal(np.asarray(label_map.dataobj), block)
+    np.testing.assert_allclose(label_map.affine, AFFINE, atol=1e-5)
+    assert label_map.get_data_dtype() == np.uint8
+
+
+def test_a_broken_case_does_not_stop_the_others(
+    run: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_case(images, "good", 0)
+    write_case(images, "broken", 1)
+    whole = (images / "broken_0001.nii.gz").read_bytes()
+    (images / "broken_0001.nii.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SystemExit) as ended:
+        predict(run, images)
+    assert ended.value.code == 2
+    assert [path.name for path in (run.parent / "predicted").iterdir()] == ["good.nii.gz"]
+    told = capsys.readouterr().err
+    assert "predicted in part" in told and "broken" in told
+
+
+def test_other_channels_are_refused(run: Path, images: Path, capsys: pytest.CaptureFixture) -> None:
+    write_case(images, "x", 0, channels=3)
+    with pytest.raises(SystemExit):
+        predict(run, images)
+    assert "was trained on 0000, 0001" in capsys.readouterr().err
+
+
+def test_what_is_there_is_not_written_over(
+    run: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_case(images, "x", 0)
+    file = run.parent / "predicted" / "x.nii.gz"
+    file.parent.mkdir()
+    file.write_bytes(b"mine")
+    with pytest.raises(SystemExit) as ended:
+        predict(run, images)
+    assert ended.value.code == 2
+    assert "holds 1 of the files already (x)" in capsys.readouterr().err
+    predict(run, images, "--skip-existing")
+    assert file.read_bytes() == b"mine"
+    predict(run, images, "--force")
+    assert nib.load(file).shape == SHAPE
+
+
+def test_without_the_training_set_labels_must_be_named(
+    run: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    block = write_case(images, "x", 0)
+    (run.parent / "train.json").unlink()
+    with pytest.raises(SystemExit):
+        predict(run, images)
+    assert "name --labels and --axis" in capsys.readouterr().err
+    output = predict(run, images, "--axis", "0", "--labels", "1")
+    np.testing.assert_array_equal(np.asarray(nib.load(output / "x.nii.gz").dataobj), block)
+
+
+def test_problems_tell_what_came_of_it(tmp_path: Path) -> None:
+    problems = Problems(tmp_path)
+    problems.add("cases without t2", "x")
+    with pytest.raises(ValueError, match="was predicted in part\n  cases without t2"):
+        problems.raise_if_any("was predicted in part")

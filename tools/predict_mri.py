@@ -1,0 +1,170 @@
+#!/usr/bin/env python
+"""Segment volumes of MRI with a trained model, from their files to NIfTI label maps.
+
+    python tools/predict_mri.py --run runs/mri/brats_unet_inspire --layout brats --root new_cases
+    python tools/predict_mri.py --run runs/mri/atlas_unet_inspire --layout folders --images new/t1
+
+Takes the run's config.yaml and newest checkpoint, and volumes in one of the layouts of
+datasets/prepare_mri.py, which need no label files. Writes CASE.nii.gz to --output, with the affine
+and the header of the case's first image, and as labels those of the set that the model was trained
+on. A case that cannot be used is told at the end, the others are done; then the exit code is 2.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
+
+from inspire_d2.errors import InputError, exit_on_input_error, first_few
+
+LAYOUTS = ("brats", "atlas", "lgg", "folders")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Predict; exits with 2 on wrong input, 130 on Ctrl-C, with what is finished in place."""
+    args = parse(argv)
+    try:
+        with exit_on_input_error():
+            predict_all(args)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what is finished stays, --skip-existing goes on", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="output folder of train_net.py")
+    add("--layout", choices=LAYOUTS, required=True)
+    add("--root", type=Path, help="the cases' folder")
+    add("--images", type=Path, help="layout folders: the NIfTI images, if not ROOT/images")
+    add("--axis", type=int, help="of the slices (default: as the training set's)")
+    add("--labels", type=int, nargs="+", metavar="VALUE",
+        help="label values to write (default: those of the training set)")  # fmt: skip
+    add("--threshold", type=float, default=0.5, help="least probability (default 0.5)")
+    add("--output", type=Path, required=True)
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument("--force", action="store_true", help="write over files that are there")
+    there.add_argument("--skip-existing", action="store_true", help="leave out what is done")
+    add("opts", nargs="*", metavar="KEY=VALUE",
+        help="overrides of the config, as model.window=[192,192] model.mirror=True")  # fmt: skip
+    args = parser.parse_args(argv)
+    if args.root is None and args.images is None:
+        parser.error("--root is missing")
+    return args
+
+
+def predict_all(args: argparse.Namespace) -> None:
+    """Do it; raises InputError at the end where there are cases that could not be used."""
+    from detectron2.config import instantiate
+
+    from inspire_d2.data.mri_layouts import find_cases
+    from inspire_d2.data.problems import Problems
+    from inspire_d2.engine.trained import load_trained
+
+    if not 0 <= args.threshold <= 1:
+        raise InputError(f"--threshold {args.threshold} is not in 0..1.")
+    root = args.root or args.images.parent
+    problems = Problems(root)
+    cases = find_cases(args.layout, root, problems, images=args.images, labelled=False)
+    if not cases:
+        problems.raise_if_any()
+    cases = remaining(cases, args)
+    cfg, model = load_trained(args.run, args.opts)
+    about = training_set(cfg, args)
+    mapper = instantiate(cfg.dataloader.test.mapper)
+    for number, case in enumerate(cases, 1):
+        start = time.monotonic()
+        try:
+            counts = predict(case, model, mapper, about, args)
+            told = ", ".join(f"label {label}: {count} voxels" for label, count in counts.items())
+        except InputError as error:
+            problems.add("cases that cannot be used", error)
+            told = "not done, see below"
+        seconds = time.monotonic() - start
+        left = seconds * (len(cases) - number) / 60
+        print(
+            f"{case.name} ({number} of {len(cases)}): {told}; {seconds:.1f} s, "
+            f"about {left:.0f} min left",
+            flush=True,
+        )
+    print(f"label maps written to {args.output}")
+    problems.raise_if_any("was predicted in part")
+
+
+def remaining(cases: list[Any], args: argparse.Namespace) -> list[Any]:
+    """Return the cases to predict; raises InputError where one's file is there already."""
+    there = [case.name for case in cases if path_of(case, args).exists()]
+    if args.skip_existing:
+        return [case for case in cases if case.name not in there]
+    if there and not args.force:
+        raise InputError(
+            f"{args.output} holds {len(there)} of the files already ({first_few(there, 3)}): take "
+            "--force to write over them, --skip-existing to keep them, or another --output."
+        )
+    return cases
+
+
+def path_of(case: Any, args: argparse.Namespace) -> Path:
+    """Return where a case's label map goes."""
+    return args.output / f"{case.name}.nii.gz"
+
+
+def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """Return labels, channels and axis of the set that the run was trained on.
+
+    What the command line names counts; the set need not be there where it names all.
+    """
+    from inspire_d2.data.mri import mri_dataset
+
+    node = cfg.dataloader.train.dataset
+    try:
+        item = mri_dataset(node.name, node.get("index"))[0]
+    except InputError as error:
+        if args.labels is None or args.axis is None:
+            raise InputError(
+                f"the set that {args.run} was trained on cannot be read ({error}): name --labels "
+                "and --axis, which it would tell."
+            ) from error
+        item = {"labels": args.labels, "axis": args.axis, "channels": None}
+    labels = item["labels"] if args.labels is None else args.labels
+    axis = item["axis"] if args.axis is None else args.axis
+    regions = dict(cfg.model.sem_seg_head.loss.regions)
+    return {"labels": labels, "axis": axis, "channels": item["channels"], "regions": regions}
+
+
+def predict(
+    case: Any, model: Any, mapper: Any, about: dict[str, Any], args: argparse.Namespace
+) -> dict[int, int]:
+    """Segment one case and write it; return the number of voxels of each label.
+
+    Raises:
+        InputError: its files cannot be used, or it has other channels than the model's set.
+    """
+    from inspire_d2.data.mri import mri_item
+    from inspire_d2.data.mri_volume import load_case
+    from inspire_d2.data.nifti import paint, write_label_map
+
+    if about["channels"] is not None and list(case.channels) != list(about["channels"]):
+        raise InputError(
+            f"{case.name} has the channels {', '.join(case.channels)}, the model was trained on "
+            f"{', '.join(about['channels'])}."
+        )
+    loaded = load_case(case, about["axis"])
+    entry = {**loaded.entry, "image": loaded.image, "label": None}
+    item = mapper(mri_item(entry, about["labels"], case.channels))
+    label_map = paint(
+        model([item])[0]["sem_seg"], about["regions"], about["labels"], args.threshold
+    )
+    write_label_map(loaded.entry, label_map, path_of(case, args))
+    return {label: int((label_map == label).sum()) for label in about["labels"]}
+
+
+if __name__ == "__main__":
+    main()
