@@ -26,6 +26,7 @@ MAIN_METRICS = (
     ("sem_seg", "mIoU"),
     ("bbox", "AP"),
     ("polyp", "Dice"),
+    ("volume", "Dice"),
 )
 COLUMNS = (
     *MAIN_METRICS,
