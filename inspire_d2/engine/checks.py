@@ -19,6 +19,7 @@ from ..data.coco_checks import (
     read_coco,
 )
 from ..data.coco_shapes import check_masks, check_scored
+from ..data.mri import check_mri_dataset, mri_dataset
 from ..data.polyp import check_polyp_dataset, polyp_dataset
 from ..data.semantic import SemanticMapper
 from ..errors import InputError
@@ -35,11 +36,16 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
     """Raise InputError if a data set of ``dataloader.train`` or ``.test`` cannot be used.
 
     COCO jsons, which are read for it, must be right in themselves, fit the model's classes and
-    masks, and have their images in place; other data sets must be there.
+    masks, and have their images in place; a prepared MRI set must have its arrays, and labels to
+    train on; other data sets must be there.
     """
     class_names: dict[str, list[str]] = {}
     for split in splits:
         for node in _calls(cfg.dataloader[split].dataset):
+            if _target(node) is mri_dataset:
+                options = {key: value for key, value in node.items() if key != "_target_"}
+                check_mri_dataset(**options, labelled=split == "train")
+                continue
             sets = list(_coco_sets(node))
             for coco in sets:
                 check_image_headers(coco)

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
+from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from inspire_d2.data import prepare, splits
+from inspire_d2.data import mri_dataset, mri_prepare, prepare, splits
+from inspire_d2.data.mri_splits import AllPatients
 from inspire_d2.data.synthetic import write_synthetic_set
 from inspire_d2.engine.checks import check_datasets
 from inspire_d2.engine.config import load_config
@@ -212,3 +216,28 @@ def test_image_that_breaks_off_ends_with_code_2(
     last = output.err.strip().splitlines()[-1]
     assert last.startswith(f"error: image {tmp_path}") and "is truncated" in last
     assert "Traceback" not in output.err + output.out
+
+
+def test_prepared_mri(tmp_path: Path) -> None:
+    for name, data in (("images", np.arange(8)), ("labels", np.ones(8))):
+        (tmp_path / name).mkdir()
+        volume = nib.Nifti1Image(data.astype(np.uint8).reshape(2, 2, 2), np.eye(4))
+        nib.save(volume, tmp_path / name / "case.nii")
+    mri_prepare.prepare_mri("folders", tmp_path, AllPatients("train"), tmp_path / "prepared")
+    index = tmp_path / "prepared/train.json"
+    dataset = L(mri_dataset)(name="mine", index=str(index))
+    loaders = {split: {"dataset": dataset} for split in ("train", "test")}
+    cfg = OmegaConf.create({"dataloader": loaders}, flags={"allow_objects": True})
+    check_datasets(cfg, ("train", "test"))
+    content = json.loads(index.read_text())
+    content["cases"][0]["label"] = None
+    index.write_text(json.dumps(content))
+    check_datasets(cfg, ("test",))
+    with pytest.raises(InputError, match="cannot be trained on, 1 cases of .* have no label"):
+        check_datasets(cfg, ("train",))
+    (tmp_path / "prepared/cases/case.image.npy").unlink()
+    with pytest.raises(InputError, match="case.image.npy is missing"):
+        check_datasets(cfg, ("test",))
+    cfg.dataloader.test.dataset = L(mri_dataset)(name="none_test")
+    with pytest.raises(InputError, match="no data set 'none_test'"):
+        check_datasets(cfg, ("test",))

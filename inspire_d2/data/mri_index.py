@@ -1,0 +1,87 @@
+"""The index of a prepared MRI set: its format, and whether its arrays are what it says."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inspire_d2.errors import InputError
+
+__all__ = ["MRI_FORMAT", "array_problem", "read_mri_index", "stored_shape"]
+
+MRI_FORMAT = "inspire_d2 mri 1"
+
+_KEYS = ("case", "patient", "image", "label", "shape", "axis", "crop", "spacing", "affine",
+         "reference", "voxels")  # fmt: skip
+
+
+def read_mri_index(file: Path | str) -> dict[str, Any]:
+    """Return the content of an index.
+
+    Raises:
+        InputError: it is not there, none, of another version of the format, or lacks something.
+    """
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the index {file} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"the index {file} is not a json file: {error}") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != MRI_FORMAT:
+        raise InputError(
+            f"{file} is not an index of the format {MRI_FORMAT!r} but of {found!r}: make it anew"
+            " with datasets/prepare_mri.py"
+        )
+    for key in ("channels", "labels", "cases"):
+        if not isinstance(content.get(key), list):
+            raise InputError(f"the index {file} has no list {key!r}: make it anew")
+    if not content["cases"]:
+        raise InputError(f"the index {file} has no cases")
+    for number, entry in enumerate(content["cases"]):
+        lacking = [key for key in _KEYS if not isinstance(entry, dict) or key not in entry]
+        if lacking:
+            raise InputError(f"case {number} of the index {file} has no {', '.join(lacking)}")
+    return content
+
+
+def stored_shape(entry: dict[str, Any]) -> tuple[int, int, int]:
+    """Return (S, H, W) of a case's arrays, which its crop and axis say."""
+    sizes = [stop - start for start, stop in entry["crop"]]
+    depth = sizes.pop(entry["axis"])
+    return depth, sizes[0], sizes[1]
+
+
+def array_problem(entry: dict[str, Any], folder: Path | str, channels: int) -> str | None:
+    """Return what is wrong with the arrays of a case, None where nothing is.
+
+    Their headers and the files' sizes are looked at, not their values. ``folder`` is the index's.
+    """
+    depth, height, width = stored_shape(entry)
+    problem = _npy_problem(
+        os.path.join(folder, entry["image"]), np.float16, (depth, channels, height, width)
+    )
+    if problem is None and entry["label"] is not None:
+        path = os.path.join(folder, entry["label"])
+        problem = _npy_problem(path, np.uint8, (depth, height, width))
+    return problem
+
+
+def _npy_problem(path: str, dtype: type, shape: tuple[int, ...]) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            found, by_columns, kind = np.lib.format.read_array_header_1_0(file)
+            size = file.tell() + int(np.prod(found)) * kind.itemsize
+            on_disk = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except (OSError, ValueError) as error:
+        return f"{path} is no array ({error})"
+    if (found, kind, by_columns) != (shape, np.dtype(dtype), False):
+        return f"{path} is {kind} {found}, not {np.dtype(dtype)} {shape}"
+    if size != on_disk:
+        return f"{path} has {on_disk} bytes, not {size}"
+    return None

@@ -1,0 +1,286 @@
+"""Where each MRI data set keeps its volumes and labels, and which patient a case is of."""
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inspire_d2.data.problems import Problems
+from inspire_d2.errors import InputError
+
+__all__ = ["LABEL_SETS", "MRI_LAYOUTS", "Case", "find_cases", "patient_of", "walk_files"]
+
+MRI_LAYOUTS = ("brats", "atlas", "lgg", "folders")
+
+# The label values that may stand together in a set; () where every whole number 1..255 may.
+LABEL_SETS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "brats": ((1, 2, 4), (1, 2, 3)),  # enhancing tumour is 4 until 2021, 3 since 2023
+    "atlas": ((1,),),
+    "lgg": ((1,),),
+    "folders": (),
+}
+
+BRATS_CHANNELS = ("t1", "t1ce", "t2", "flair")
+_BRATS_FILES = {
+    **{"t1": "t1", "t1n": "t1", "t1ce": "t1ce", "t1c": "t1ce", "t1gd": "t1ce"},
+    **{"t2": "t2", "t2w": "t2", "flair": "flair", "t2f": "flair", "seg": "seg", "segm": "seg"},
+}
+_ATLAS_LABEL = "_label-L_desc-T1lesion_mask"
+_LABEL_SUFFIXES = ("", "_seg", "_label", "_mask")  # of the layout folders
+
+# Names of cases that say whose they are; other cases are a patient each.
+_PATIENTS = (
+    re.compile(r"(sub-[^_]+)_.+"),  # BIDS
+    re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d+"),  # BraTS since 2023: the last number is the time point
+    re.compile(r"(BraTS1[789]_.+)_\d+", re.IGNORECASE),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one volume.
+
+    ``images`` are NIfTI files, one per channel, or, where ``slices`` holds the slices' numbers,
+    pictures, one per slice with all channels. ``labels`` is one NIfTI file, or a mask per slice, or
+    empty where the case has none.
+    """
+
+    name: str
+    patient: str
+    channels: tuple[str, ...]
+    images: tuple[Path, ...]
+    labels: tuple[Path, ...] = ()
+    slices: tuple[int, ...] = ()
+
+
+def find_cases(
+    layout: str,
+    root: Path,
+    problems: Problems,
+    *,
+    images: Path | None = None,
+    labels: Path | None = None,
+    index: Path | None = None,
+    labelled: bool = True,
+) -> list[Case]:
+    """List the cases of a data set, sorted by name.
+
+    ``images`` and ``labels`` name the two folders of the layout "folders" (by default those in
+    ``root``); ``index`` is a csv file with the columns name and patient (by default index.csv in
+    ``root``, where there is one) for the layouts "lgg" (name of a slice) and "folders" (of a case).
+    Cases with missing files go to ``problems``, those without a label only where they must be
+    ``labelled``. Raises InputError when the layout's folders are not there.
+    """
+    for option, folder in (("--root", root), ("--images", images), ("--labels", labels)):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{option} {folder} is not a folder")
+    if (images or labels) and layout != "folders":
+        raise InputError(f"--images and --labels belong to --layout folders, not to {layout}")
+    if index is not None and layout not in ("lgg", "folders"):
+        raise InputError(f"--index belongs to --layout lgg or folders, not to {layout}")
+    root = Path(os.path.abspath(root))  # links inside it stay as they are named
+    if index is None and (root / "index.csv").is_file() and layout in ("lgg", "folders"):
+        index = root / "index.csv"
+    patients = _read_patients(index) if index is not None else None
+    if layout == "folders":
+        images, labels = _two_folders(root, images, labels, labelled)
+        cases = _folders(images, labels, patients, problems)
+    elif layout == "lgg":
+        from inspire_d2.data.mri_lgg import find_lgg  # it needs Case
+
+        cases = find_lgg(root, patients, problems)
+    else:
+        cases = {"brats": _brats, "atlas": _atlas}[layout](root, problems)
+    if not cases and not problems:
+        problems.add("no cases", f"{root} holds none in the layout {layout}")
+    complete = []
+    for case in sorted(cases, key=lambda case: case.name):
+        if labelled and not case.labels:
+            problems.add("cases without a label file", case.name)
+        elif re.search(r"^[.]|[/\\]", case.name):
+            problems.add("cases whose name cannot be a file's", case.name)
+        else:
+            complete.append(case)
+    _report_twins(complete, problems)
+    return complete
+
+
+def patient_of(case: str) -> str:
+    """Return the patient that the name of a case tells: itself, but for BIDS' and BraTS' names."""
+    for pattern in _PATIENTS:
+        match = pattern.fullmatch(case)
+        if match:
+            return match[1]
+    return case
+
+
+def walk_files(root: Path, extensions: tuple[str, ...]) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield each folder under ``root`` that holds files of these types, and them, sorted.
+
+    Links to folders are followed, hidden files and folders left out.
+    """
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found = [n for n in names if n.lower().endswith(extensions) and not n.startswith(".")]
+        if found:
+            yield Path(folder), [Path(folder) / name for name in sorted(found)]
+
+
+def _nifti_stem(path: Path) -> str:
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+_NIFTI = (".nii", ".nii.gz")
+
+
+def _brats(root: Path, problems: Problems) -> list[Case]:
+    cases = []
+    for folder, files in walk_files(root, _NIFTI):
+        found: dict[str, list[Path]] = {}
+        others = []
+        for file in files:
+            part = _BRATS_FILES.get(re.split("[-_]", _nifti_stem(file))[-1].lower())
+            if part is None:
+                others.append(file.name)
+            else:
+                found.setdefault(part, []).append(file)
+        if not found:
+            continue
+        usable = True
+        for part in (*BRATS_CHANNELS, "seg"):
+            paths = found.get(part, [])
+            if len(paths) > 1:
+                names = ", ".join(path.name for path in paths)
+                problems.add(
+                    f"cases with more than one file for {part}", f"{folder.name} ({names})"
+                )
+                usable = False
+            elif not paths and part != "seg":
+                there = f" (there is {', '.join(others)})" if others else ""
+                problems.add(f"cases without {part}", folder.name + there)
+                usable = False
+        if usable:
+            volumes = tuple(found[channel][0] for channel in BRATS_CHANNELS)
+            name = folder.name
+            label = tuple(found.get("seg", ()))
+            cases.append(Case(name, patient_of(name), BRATS_CHANNELS, volumes, label))
+    return cases
+
+
+def _atlas(root: Path, problems: Problems) -> list[Case]:
+    cases = []
+    for _, files in walk_files(root, _NIFTI):
+        images = [file for file in files if _nifti_stem(file).endswith("_T1w")]
+        masks = [file for file in files if _nifti_stem(file).endswith(_ATLAS_LABEL)]
+        for image in images:
+            entities = re.match(r"(sub-[^_]+)(_ses-[^_]+)?(_run-[^_]+)?_", image.name)
+            if entities is None:
+                problems.add("T1w images whose name does not begin with sub-", image)
+                continue
+            name = entities[0].rstrip("_")
+            labels = [mask for mask in masks if mask.name.startswith(f"{name}_")]
+            if len(labels) > 1:
+                problems.add(
+                    "cases with more than one lesion mask",
+                    f"{name} ({', '.join(mask.name for mask in labels)})",
+                )
+                continue
+            cases.append(Case(name, entities[1], ("t1w",), (image,), tuple(labels)))
+    return cases
+
+
+def _two_folders(
+    root: Path, images: Path | None, labels: Path | None, labelled: bool
+) -> tuple[Path, Path | None]:
+    given = images is not None
+    images = images or root / "images"
+    if labels is None and not given and (root / "labels").is_dir():
+        labels = root / "labels"
+    if not images.is_dir() or (labels is None and labelled):
+        raise InputError(f"{root} does not hold the folders images and labels: give both of them")
+    if labels is not None and images.resolve() == labels.resolve():
+        raise InputError(f"--images and --labels are the same folder, {images}")
+    return (
+        Path(os.path.abspath(images)),
+        None if labels is None else Path(os.path.abspath(labels)),
+    )
+
+
+def _folders(
+    images: Path, labels: Path | None, patients: dict[str, str] | None, problems: Problems
+) -> list[Case]:
+    """Match the files of two folders; nnU-Net's _0000, _0001 ... are the channels of a case."""
+    volumes: dict[str, dict[str, Path]] = {}
+    for file in _list_nifti(images):
+        match = re.fullmatch(r"(.+)_(\d{4})", _nifti_stem(file))
+        name, channel = (match[1], match[2]) if match else (_nifti_stem(file), "image")
+        if channel in volumes.setdefault(name, {}):
+            problems.add("cases with more than one file for a channel", file.name)
+        volumes[name][channel] = file
+    label_of: dict[str, list[Path]] = {}
+    for file in _list_nifti(labels) if labels is not None else ():
+        stems = (_nifti_stem(file).removesuffix(suffix) for suffix in _LABEL_SUFFIXES)
+        name = next((stem for stem in stems if stem in volumes), None)
+        if name is None:
+            problems.add("labels without an image", file.name)
+        else:
+            label_of.setdefault(name, []).append(file)
+    wanted = sorted({channel for channels in volumes.values() for channel in channels})
+    cases = []
+    for name, channels in volumes.items():
+        missing = [channel for channel in wanted if channel not in channels]
+        found = label_of.get(name, [])
+        if missing:
+            problems.add("cases that lack channels of others", f"{name} ({', '.join(missing)})")
+        elif len(found) > 1:
+            both = ", ".join(file.name for file in found)
+            problems.add("cases with more than one label file", f"{name} ({both})")
+        elif patients is not None and name not in patients:
+            problems.add("cases that the index does not name", name)
+        else:
+            patient = patient_of(name) if patients is None else patients[name]
+            paths = tuple(channels[channel] for channel in wanted)
+            cases.append(Case(name, patient, tuple(wanted), paths, tuple(found)))
+    return cases
+
+
+def _list_nifti(folder: Path) -> list[Path]:
+    names = sorted(os.listdir(folder))
+    return [folder / n for n in names if n.lower().endswith(_NIFTI) and not n.startswith(".")]
+
+
+def _read_patients(index: Path) -> dict[str, str]:
+    """Read a csv file's columns name and patient."""
+    try:
+        rows = csv.DictReader(index.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the index {index} cannot be read as text: {error}") from error
+    if not {"name", "patient"} <= set(rows.fieldnames or ()):
+        raise InputError(f"the index {index} lacks the columns name and patient")
+    patients: dict[str, str] = {}
+    for row in rows:
+        name, patient = ((row[column] or "").strip() for column in ("name", "patient"))
+        if not patient:
+            raise InputError(f"the index {index} names no patient for {name}")
+        if patients.setdefault(name, patient) != patient:
+            raise InputError(f"the index {index} names two patients for {name}")
+    return patients
+
+
+def _report_twins(cases: Sequence[Case], problems: Problems) -> None:
+    """Report names that differ in upper and lower case only, or not at all."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.name.casefold(), []).append(case)
+    for group in groups.values():
+        if len(group) > 1:
+            where = " = ".join(str(case.images[0]) for case in group)
+            problems.add("cases of the same name", f"{group[0].name} ({where})")

@@ -1,0 +1,335 @@
+"""One volume is read as its files say, and each kind of broken file is named."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from inspire_d2.data.mri_layouts import Case, find_cases
+from inspire_d2.data.mri_volume import load_case
+from inspire_d2.data.problems import Problems
+from inspire_d2.errors import InputError
+
+from .mri_helpers import CHANNELS, ORIENTATIONS, SHAPE, affine_of, brain, save, save_brats, tumour
+
+
+def only_case(layout: str, root: Path) -> Case:
+    (case,) = find_cases(layout, root, Problems(root))
+    return case
+
+
+def expected(data: np.ndarray) -> np.ndarray:
+    """Return z-scores over voxels that are not zero, in double precision."""
+    mask = data != 0
+    return np.where(mask, (data - data[mask].mean()) / data[mask].std(), 0)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_volume_of_any_orientation(tmp_path: Path, orientation: str, axis: int) -> None:
+    affine = ORIENTATIONS[orientation]
+    files = save_brats(tmp_path, "case", affine=affine)
+    prepared = load_case(only_case("brats", tmp_path), axis)
+    label = nib.load(files["seg"]).get_fdata()
+    images = np.stack([nib.load(files[channel]).get_fdata() for channel in CHANNELS])
+    window = tuple(
+        slice(where.min(), where.max() + 1)
+        for where in np.nonzero((images != 0).any(axis=0) | (label != 0))
+    )
+    entry = prepared.entry
+    assert entry["crop"] == [[part.start, part.stop] for part in window]
+    assert entry["shape"] == list(SHAPE)
+    assert entry["axis"] == axis
+    assert (entry["case"], entry["patient"]) == ("case", "case")
+    assert entry["reference"] == str(files["t1"])
+    np.testing.assert_allclose(entry["affine"], affine, atol=1e-6)
+    np.testing.assert_allclose(
+        entry["spacing"], np.sqrt((affine[:3, :3] ** 2).sum(axis=0)), rtol=1e-6
+    )
+    order = [axis, *(other for other in range(3) if other != axis)]
+    for number, image in enumerate(images):
+        wanted = expected(image)[window].transpose(order)
+        np.testing.assert_allclose(prepared.image[:, number], wanted, atol=2e-3)
+    np.testing.assert_array_equal(prepared.label, label[window].transpose(order))
+    assert prepared.image.dtype == np.float16
+    assert prepared.label.dtype == np.uint8
+    counts = {
+        str(value): (prepared.label == value).sum(axis=(1, 2)).tolist() for value in (1, 2, 4)
+    }
+    assert entry["voxels"] == counts
+
+
+def test_labels_outside_the_brain_are_kept(tmp_path: Path) -> None:
+    files = save_brats(tmp_path)
+    label = tumour()
+    label[0, 10, 0] = 2
+    save(files["seg"], label)
+    prepared = load_case(only_case("brats", tmp_path))
+    assert prepared.entry["crop"][0][0] == 0
+    assert prepared.entry["crop"][2][0] == 0
+    assert np.count_nonzero(prepared.label) == np.count_nonzero(label)
+
+
+def test_scaled_and_extreme_values(tmp_path: Path) -> None:
+    values = brain(0).astype(np.float32)
+    values[5, 5, 5] = 1e5
+    path = save(tmp_path / "images/x.nii.gz", values)
+    save(tmp_path / "labels/x.nii.gz", tumour((1,)))
+    case = only_case("folders", tmp_path)
+    first = load_case(case).image
+    image = nib.load(path)
+    header = image.header.copy()
+    header.set_data_dtype(np.int32)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine, header), path)
+    assert nib.load(path).dataobj.slope not in (1, None)
+    np.testing.assert_allclose(load_case(case).image, first, atol=2e-2)
+    save(path, np.where(brain(0) > 500, 3e38, -3e38) * (brain(0) != 0))  # as float64
+    assert np.isfinite(load_case(case).image).all()
+
+
+def test_nifti_2_unpacked_and_wrongly_named(tmp_path: Path) -> None:
+    nii = tmp_path / "images/x.nii"
+    nii.parent.mkdir()
+    nib.save(nib.Nifti2Image(brain(0), ORIENTATIONS["LPS"]), nii)
+    save(tmp_path / "labels/x.nii", tumour((1,)), ORIENTATIONS["LPS"])
+    case = only_case("folders", tmp_path)
+    first = load_case(case).image
+    nii.write_bytes(gzip.compress(nii.read_bytes()))  # still named .nii
+    np.testing.assert_array_equal(load_case(case).image, first)
+
+
+def test_units_are_millimetres(tmp_path: Path) -> None:
+    files = save_brats(tmp_path)
+    image = nib.load(files["t1"])
+    for units, spacing in (("meter", 1000), ("micron", 0.001), ("unknown", 1)):
+        image.header.set_xyzt_units(units)
+        nib.save(image, tmp_path / "copy.nii.gz")
+        files["t1"].write_bytes((tmp_path / "copy.nii.gz").read_bytes())
+        entry = load_case(only_case("brats", tmp_path)).entry
+        np.testing.assert_allclose(entry["spacing"], [spacing] * 3)
+
+
+def truncate(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def cut_checksum(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-4])
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+
+
+def truncate_unpacked(file: Path) -> None:
+    file.write_bytes(gzip.decompress(file.read_bytes())[:-10])
+
+
+def changed(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def apply(file: Path) -> None:
+        save(file, change(nib.load(file).get_fdata()), ORIENTATIONS["RAS"])
+
+    return apply
+
+
+def with_value(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def apply(data: np.ndarray) -> np.ndarray:
+        data[6, 5, 6] = value
+        return data
+
+    return apply
+
+
+def in_colour(file: Path) -> None:
+    colours = np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(colours, ORIENTATIONS["RAS"]), file)
+
+
+def moved(file: Path) -> None:
+    affine = ORIENTATIONS["RAS"].copy()
+    affine[0, 3] += 0.1
+    save(file, nib.load(file).get_fdata(), affine)
+
+
+def stretched(file: Path) -> None:
+    save(file, nib.load(file).get_fdata(), affine_of("RAS", (1, 1, 1.02)))
+
+
+def flat(file: Path) -> None:
+    image = nib.load(file)
+    image.header["sform_code"] = 2
+    image.header["srow_z"] = 0
+    content = image.header.binaryblock + gzip.decompress(file.read_bytes())[348:]
+    file.write_bytes(gzip.compress(content))
+
+
+BROKEN = [
+    ("t1ce", truncate, "files that cannot be read: {t1ce} (truncated or damaged gzip"),
+    ("t1ce", cut_checksum, "files that cannot be read: {t1ce} (truncated or damaged gzip"),
+    ("t1ce", damage, "files that cannot be read: {t1ce} (truncated or damaged gzip"),
+    ("seg", truncate, "files that cannot be read: {seg} (truncated or damaged gzip"),
+    ("t2", truncate_unpacked, "files that cannot be read: {t2} (Expected"),
+    ("t2", lambda f: f.write_bytes(b""), "files that cannot be read: {t2} (not a NIfTI file)"),
+    ("t2", lambda f: f.write_bytes(b"x" * 999), "files that cannot be read: {t2} (not a NIfTI"),
+    ("seg", Path.unlink, "files that cannot be read: {seg} (No such file or directory)"),
+    ("t2", in_colour, "files whose voxels are not numbers: {t2}"),
+    ("t2", changed(lambda d: d[..., None]), "files that are not of three axes: {t2} (shape"),
+    ("t1", changed(lambda d: np.stack([d, d], 3)), "files that are not of three axes: {t1}"),
+    ("seg", changed(lambda d: d[:, :, 0]), "files that are not of three axes: {seg}"),
+    ("t2", changed(with_value(np.nan)), "images with NaN or infinite voxels: {t2} (1)"),
+    ("t2", changed(with_value(-np.inf)), "images with NaN or infinite voxels: {t2} (1)"),
+    ("t2", changed(with_value(1e300)), "images with NaN or infinite voxels: {t2} (1)"),
+    ("t2", changed(lambda d: 0 * d), "images of zeros alone: {t2}"),
+    ("t2", changed(lambda d: np.sign(d)), "images of one value alone: {t2} (1)"),
+    ("t2", changed(lambda d: d[:-1]), "of another shape than their case's first image: {t2}"),
+    ("seg", changed(lambda d: d[:, ::2]), "of another shape than their case's first image: {seg}"),
+    ("seg", moved, "of another affine than their case's first image: {seg} (corners up to 0.1 mm"),
+    ("flair", stretched, "of another affine than their case's first image: {flair} (corners"),
+    ("t1", flat, "files with an impossible affine: {t1}"),
+    ("seg", changed(with_value(1.5)), "labels that are not whole numbers: {seg} (1 voxels)"),
+    ("seg", changed(with_value(np.nan)), "labels that are not whole numbers: {seg} (1 voxels)"),
+    ("seg", changed(with_value(np.inf)), "labels that are not whole numbers: {seg} (1 voxels)"),
+    ("seg", changed(with_value(-1)), "labels outside 0..255: {seg} (-1 to 4)"),
+    ("seg", changed(with_value(300)), "labels outside 0..255: {seg} (0 to 300)"),
+]
+
+
+@pytest.mark.parametrize(("part", "change", "sentence"), BROKEN)
+def test_broken_files_are_named(
+    tmp_path: Path, part: str, change: Callable[[Path], object], sentence: str
+) -> None:
+    files = save_brats(tmp_path)
+    case = only_case("brats", tmp_path)
+    load_case(case)
+    change(files[part])
+    with pytest.raises(InputError) as error:
+        load_case(case)
+    assert sentence.format(**files) in str(error.value)
+
+
+def test_all_problems_of_a_case_at_once(tmp_path: Path) -> None:
+    files = save_brats(tmp_path)
+    case = only_case("brats", tmp_path)
+    truncate(files["t1"])
+    changed(with_value(np.nan))(files["t2"])
+    changed(with_value(0.5))(files["seg"])
+    with pytest.raises(InputError) as error:
+        load_case(case)
+    assert all(str(files[part]) in str(error.value) for part in ("t1", "t2", "seg"))
+
+
+def test_headers_may_be_rounded(tmp_path: Path) -> None:
+    files = save_brats(tmp_path, affine=ORIENTATIONS["oblique"])
+    save(files["seg"], tumour(), ORIENTATIONS["oblique"] + 1e-4, codes=(1, 0))
+    load_case(only_case("brats", tmp_path))
+    save(files["seg"], tumour().astype(np.float64) * (1 - 1e-7), ORIENTATIONS["oblique"])
+    assert load_case(only_case("brats", tmp_path)).label.max() == 4
+
+
+def save_lgg(root: Path, numbers: tuple[int, ...] = (3, 12, 7)) -> tuple[np.ndarray, np.ndarray]:
+    """Write a patient's slices; return them in the order of their numbers."""
+    rng = np.random.default_rng(0)
+    (root / "P").mkdir(parents=True)
+    pictures = rng.integers(0, 256, (len(numbers), 20, 16, 3), dtype=np.uint8)
+    pictures[:, :4] = 0
+    masks = (rng.random((len(numbers), 20, 16)) > 0.8).astype(np.uint8)
+    masks[:, :2] = 0
+    for number, picture, mask in zip(numbers, pictures, masks, strict=True):
+        Image.fromarray(picture).save(root / f"P/P_{number}.tif")
+        Image.fromarray(mask * 255).save(root / f"P/P_{number}_mask.tif")
+    order = np.argsort(numbers)
+    return pictures[order], masks[order]
+
+
+def test_slices_as_pictures(tmp_path: Path) -> None:
+    pictures, masks = save_lgg(tmp_path)
+    prepared = load_case(only_case("lgg", tmp_path))
+    entry = prepared.entry
+    assert entry["slices"] == [3, 7, 12]
+    assert (entry["shape"], entry["axis"]) == ([20, 16, 3], 2)
+    assert (entry["spacing"], entry["affine"]) == ([1, 1, 1], np.eye(4).tolist())
+    assert entry["reference"] is None
+    top = entry["crop"][0][0]
+    assert entry["crop"] == [[top, 20], [0, 16], [0, 3]]
+    assert top in (2, 3)
+    np.testing.assert_array_equal(prepared.label, masks[:, top:])
+    for channel in range(3):
+        wanted = expected(pictures[..., channel].astype(float))[:, top:]
+        np.testing.assert_allclose(prepared.image[:, channel], wanted, atol=2e-3)
+
+
+def grey(file: Path) -> None:
+    Image.open(file).convert("L").save(file)
+
+
+def smaller(file: Path) -> None:
+    Image.open(file).crop((0, 0, 10, 10)).save(file)
+
+
+def half_grey(file: Path) -> None:
+    Image.fromarray(np.full((20, 16), 128, np.uint8)).save(file)
+
+
+def deep(file: Path) -> None:
+    """Write an uncompressed TIFF of 16 bits per channel, which Pillow itself cannot write."""
+    import cv2
+
+    cv2.imwrite(str(file), np.full((20, 16, 3), 40000, np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        ("P_7.tif", truncate, "files that cannot be read"),
+        ("P_7.tif", lambda f: f.write_bytes(b""), "files that cannot be read"),
+        ("P_7.tif", grey, "pictures that are not RGB of 8 bits"),
+        ("P_7.tif", deep, "pictures that are not RGB of 8 bits"),
+        ("P_7.tif", smaller, "slices of another size than the first"),
+        ("P_7_mask.tif", half_grey, "masks of other values than 0 and 255"),
+        ("P_7_mask.tif", smaller, "slices of another size than the first"),
+        ("P_7_mask.tif", lambda f: Image.open(f).convert("RGB").save(f), "pictures that are not L"),
+    ],
+)
+def test_broken_pictures_are_named(
+    tmp_path: Path, name: str, change: Callable[[Path], object], sentence: str
+) -> None:
+    save_lgg(tmp_path)
+    case = only_case("lgg", tmp_path)
+    change(tmp_path / "P" / name)
+    with pytest.raises(InputError) as error:
+        load_case(case)
+    assert f"{sentence}" in str(error.value)
+    assert f"{tmp_path / 'P' / name} (" in str(error.value)
+
+
+def test_masks_of_0_and_1(tmp_path: Path) -> None:
+    _, masks = save_lgg(tmp_path)
+    for number, mask in zip((3, 7, 12), masks, strict=True):
+        Image.fromarray(mask).save(tmp_path / f"P/P_{number}_mask.tif")
+    assert load_case(only_case("lgg", tmp_path)).label.sum() == masks.sum()
+
+
+def test_real_slices(shared_datasets: Path) -> None:
+    root = shared_datasets / "lgg_mri"
+    cases = find_cases("lgg", root, Problems(root))
+    assert len(cases) == 8
+    assert sum(len(case.slices) for case in cases) == 109
+    prepared = load_case(cases[0])
+    for channel in range(3):
+        values = prepared.image[:, channel].astype(np.float64)
+        values = values[values != 0]
+        assert abs(values.mean()) < 1e-3
+        assert abs(values.std() - 1) < 1e-3
+
+
+def test_wrong_axis(tmp_path: Path) -> None:
+    save_brats(tmp_path)
+    with pytest.raises(InputError, match="--axis 3 is not 0, 1 or 2"):
+        load_case(only_case("brats", tmp_path), 3)
