@@ -36,4 +36,7 @@ setup(
         "submitit>=1.5",
         "tqdm>=4.60",
     ],
+    # PraNet's polyp protocol is no extra: pysodmetrics asks for opencv-python-headless, and pip
+    # would put that over opencv-python. docs/polyp_protocol.md says how to install it.
+    extras_require={"medical": ["monai>=1.4", "nibabel>=5"]},
 )

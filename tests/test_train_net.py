@@ -80,7 +80,7 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     run(*flags, *words(data, first, "train.max_iter=2"))
     assert set(losses(first)) == {0, 1}
     scores = json.loads((first / "evaluation.json").read_text())
-    assert set(scores) == {"bbox", "segm", "polyp"}
+    assert set(scores) == {"bbox", "segm", "polyp", "polyp_protocol"}
     assert 0 <= scores["polyp"]["Dice"] <= 1
     assert list(first.glob("events.out.tfevents.*"))
 

@@ -26,6 +26,7 @@ exec 3>&2  # the trap may run while stderr goes to the log
 trap 'printf "\nsetup: interrupted; run it again to complete it\n" >&3; exit 130' INT TERM
 
 pin() { sed -n "s/^# detectron2-$1: //p" requirements.txt; }
+no_deps() { sed -n 's/^# no-deps: //p' requirements.txt; }
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
@@ -135,9 +136,12 @@ make_venv() {
 
 # A few packages come as source; they are built with the pinned tools rather than with fresh ones.
 # Byte-compiling all of PyTorch takes longer than compiling what is imported when it is.
-# shellcheck disable=SC2046  # one word per package
+# shellcheck disable=SC2046  # one word per package, here and below
 install_build_tools() { pip install $(grep -oE '^(setuptools|wheel)==[^ ]+' requirements.txt); }
-install_requirements() { pip install --no-build-isolation --no-compile -r requirements.txt; }
+install_requirements() {
+    pip install --no-build-isolation --no-compile -r requirements.txt &&
+        pip install --no-deps --no-build-isolation --no-compile $(no_deps)
+}
 
 install_detectron2() {
     local site

@@ -10,31 +10,33 @@ from collections import OrderedDict
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_util
-import torch
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
-from scipy import ndimage
 
 from inspire_d2.errors import InputError, first_few
+from inspire_d2.evaluation import polyp_tables as tables
+from inspire_d2.evaluation.polyp_masks import (
+    annotation_masks,
+    components,
+    foreground_map,
+    instance_map,
+    instance_masks,
+)
+from inspire_d2.evaluation.polyp_match import judge, match_polyps
 
 __all__ = ["PolypEvaluator", "annotation_masks", "match_polyps"]
 
 logger = logging.getLogger(__name__)
 
-FOUND_IOU = 0.5
-# Least pixels of a component of a semantic map; datasets/prepare_polyps.py drops smaller polyps.
-MIN_COMPONENT = 30
-
 
 class PolypEvaluator(DatasetEvaluator):
-    """Compare the predictions of score >= ``score_threshold`` with the polyps' masks.
+    """Compare predictions with the polyps' masks: at a score threshold, and by PraNet's protocol.
 
     Predictions are a detector's instances, or the 8-connected components, of 30 pixels and more,
-    of a semantic map's foreground (the probability of any class but 0), the largest first.
+    of a semantic map's foreground (the probability of any class but 0), the largest first. Those
+    of score >= ``score_threshold`` count.
 
     Every image is judged at its original size. The union of its predicted masks and the union of
     its true masks have a Dice ``2 |P & T| / (|P| + |T|)`` and an IoU ``|P & T| / |P | T|``. A polyp
@@ -53,6 +55,12 @@ class PolypEvaluator(DatasetEvaluator):
 
     A set without polyps has no Dice, IoU and recall, one without negatives no specificity: these
     are left out, and a line is logged. All others are defined, also when nothing is predicted.
+
+    With ``protocol`` there is also ``{"polyp_protocol": {...}}``, the figures of the field's
+    tables, which need no threshold (docs/polyp_protocol.md): mDice, maxDice, mIoU, maxIoU, wFm, Sm,
+    mEm, maxEm and MAE, over the images that have a polyp. They are of a map, of a segmenter the
+    foreground's probability, of a detector the pixel-wise maximum of score x mask over all its
+    instances. They need ``pysodmetrics``; without it they are left out, and a line is logged.
     """
 
     def __init__(
@@ -61,15 +69,20 @@ class PolypEvaluator(DatasetEvaluator):
         score_threshold: float = 0.5,
         output_dir: str | None = None,
         distributed: bool = True,
+        protocol: bool = True,
     ) -> None:
         """Read the ground truth of a registered data set.
 
         Args:
             dataset_name: a name in Detectron2's ``DatasetCatalog``; its dicts need ``image_id``,
-                ``file_name``, ``height``, ``width`` and annotations with polygons or RLE.
-            score_threshold: 0..1; predictions below it do not exist for this evaluator.
-            output_dir: where ``polyp_per_image.json`` goes; None writes nothing.
+                ``file_name``, ``height``, ``width`` and annotations with polygons or RLE. An
+                image's ``centre`` is read from its dict, or from the set's COCO json.
+            score_threshold: 0..1; predictions below it do not exist for the figures of ``polyp``.
+            output_dir: where ``polyp_per_image.json`` and ``polyp_table.md``, ``.json`` and
+                ``.csv`` go, the latter with a row for each centre; None writes nothing.
             distributed: gather the records of all ranks.
+            protocol: score the maps by PraNet's protocol too: 20 to 40 ms for each image of
+                352 x 352 that has a polyp.
 
         Raises:
             InputError: unknown data set, image ids that are missing or not unique, or a threshold
@@ -83,7 +96,10 @@ class PolypEvaluator(DatasetEvaluator):
         self._score_threshold = score_threshold
         self._output_dir = output_dir
         self._distributed = distributed
-        self._truth = _by_image_id(DatasetCatalog.get(dataset_name), dataset_name)
+        dicts = DatasetCatalog.get(dataset_name)
+        self._truth = _by_image_id(dicts, dataset_name)
+        self._centres = tables.image_centres(dicts, dataset_name)
+        self._score_map = _load_protocol() if protocol else None
         self.reset()
 
     def reset(self) -> None:
@@ -107,17 +123,12 @@ class PolypEvaluator(DatasetEvaluator):
                 raise InputError(
                     f"image {item['image_id']!r} is not in the data set {self._dataset_name!r}"
                 )
-            truth = self._truth[item["image_id"]]
-            if "instances" in output:
-                masks = self._predicted_masks(output["instances"], truth)
-            elif "sem_seg" in output:
-                masks = self._components(output["sem_seg"], truth)
-            else:
-                raise InputError("PolypEvaluator needs a model that returns instances or sem_seg")
-            self._records.append(_judge(truth, masks, annotation_masks(truth)))
+            self._records.append(self._judge(self._truth[item["image_id"]], output))
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Return ``{"polyp": metrics}`` on the main process and an empty dict on the others.
+
+        With the protocol, and a polyp in the set, ``polyp_protocol`` is there too.
 
         Raises:
             InputError: no image was processed on any rank.
@@ -133,122 +144,79 @@ class PolypEvaluator(DatasetEvaluator):
             return OrderedDict()
         if len(rows) < len(self._truth):
             logger.warning("Evaluated %d of %d images only.", len(rows), len(self._truth))
+        results = OrderedDict(polyp=tables.summarize(rows))
+        if figures := tables.protocol_figures(rows):
+            results["polyp_protocol"] = figures
+        lines = tables.tabulate(rows)
         if self._output_dir:
             os.makedirs(self._output_dir, exist_ok=True)
             with open(os.path.join(self._output_dir, "polyp_per_image.json"), "w") as file:
-                json.dump(rows, file, indent=1)
-        metrics = _summarize(rows)
+                json.dump([tables.image_figures(row) for row in rows], file, indent=1)
+            tables.write(self._output_dir, lines, self._dataset_name, self._score_threshold)
+        self._log(results, lines)
+        return results
+
+    def _judge(self, truth: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
+        """Make the record of one image."""
+        true = annotation_masks(truth)
+        scored = self._score_map is not None and len(true) > 0
+        score_map: np.ndarray | None = None
+        if "instances" in output:
+            masks, scores = instance_masks(output["instances"], truth)
+            if scored:
+                score_map = instance_map(masks, scores)
+            masks = masks[scores >= self._score_threshold]
+        elif "sem_seg" in output:
+            score_map = foreground_map(output["sem_seg"], truth)
+            masks = components(score_map, self._score_threshold)
+        else:
+            raise InputError("PolypEvaluator needs a model that returns instances or sem_seg")
+        record = judge(truth, masks, true)
+        if truth["image_id"] in self._centres:
+            record["centre"] = self._centres[truth["image_id"]]
+        if scored:
+            record["protocol"] = self._score_map(score_map, true.any(axis=0))
+        return record
+
+    def _log(self, results: dict[str, dict[str, float]], lines: list[dict[str, Any]]) -> None:
+        metrics = results["polyp"]
+        if "Dice" not in metrics:
+            logger.info("No image has a polyp: Dice, IoU and recall are left out.")
+        if "specificity" not in metrics:
+            logger.info("Every image has a polyp: specificity is left out.")
         logger.info(
             "Polyp metrics on %s (%d images, score >= %g):\n%s",
             self._dataset_name,
-            len(rows),
+            lines[-1]["images"],
             self._score_threshold,
             create_small_table(metrics),
         )
-        return OrderedDict(polyp=metrics)
-
-    def _predicted_masks(self, instances: Instances, truth: dict[str, Any]) -> np.ndarray:
-        """Return the masks at the threshold, best score first: bool (N, H, W)."""
-        if not instances.has("pred_masks"):
-            raise InputError(
-                "PolypEvaluator needs masks, but the model's instances have no 'pred_masks' "
-                f"(they have {', '.join(instances.get_fields()) or 'no fields'}): "
-                "use a model with a mask head, or InspireCOCOEvaluator for boxes"
+        if "polyp_protocol" in results:
+            logger.info(
+                "PraNet's protocol on %s (%d images with polyps):\n%s",
+                self._dataset_name,
+                lines[-1]["positives"],
+                create_small_table(results["polyp_protocol"]),
             )
-        size = (truth["height"], truth["width"])
-        self._check_size(instances.image_size, truth)
-        instances = instances.to("cpu")
-        scores = instances.scores.numpy()
-        order = np.argsort(-scores, kind="stable")
-        order = order[scores[order] >= self._score_threshold]
-        return np.asarray(instances.pred_masks).reshape(-1, *size)[order].astype(bool)
+        if len(lines) > 2:
+            logger.info("By centre:\n%s", tables.markdown(lines))
 
-    @staticmethod
-    def _check_size(predicted: tuple[int, ...], truth: dict[str, Any]) -> None:
-        size = (truth["height"], truth["width"])
-        if tuple(predicted) != size:
-            raise InputError(
-                f"the prediction for {truth['file_name']} is {tuple(predicted)} (H, W), "
-                f"the data set says {size}"
-            )
 
-    def _components(self, logits: torch.Tensor, truth: dict[str, Any]) -> np.ndarray:
-        """Split the map's foreground at the threshold into components: bool (N, H, W)."""
-        size = (truth["height"], truth["width"])
-        self._check_size(tuple(logits.shape[1:]), truth)
-        foreground = 1 - logits.float().softmax(dim=0)[0]
-        labels, count = ndimage.label(
-            (foreground >= self._score_threshold).cpu().numpy(), structure=np.ones((3, 3))
+def _load_protocol() -> Any:
+    """Return ``score_map``, or None, having said so, where its library is missing."""
+    try:
+        from inspire_d2.evaluation.polyp_protocol import score_map
+    except ImportError as error:
+        if (error.name or "").startswith("inspire_d2"):
+            raise
+        logger.warning(
+            "PraNet's protocol is left out (%s): pip install --no-deps pysodmetrics && pip install"
+            " scikit-image scikit-learn (with its dependencies pysodmetrics would put a second"
+            " OpenCV over the first).",
+            error,
         )
-        masks = labels == np.arange(1, count + 1)[:, None, None]
-        areas = masks.sum(axis=(1, 2))
-        order = np.argsort(-areas, kind="stable")
-        return masks[order[areas[order] >= MIN_COMPONENT]].reshape(-1, *size)
-
-
-def annotation_masks(record: dict[str, Any]) -> np.ndarray:
-    """Draw the annotations of a Detectron2 dataset dict: bool (G, H, W), at the original size.
-
-    Polygons and RLE (compressed or not) are read. Crowd regions and masks without a pixel are left
-    out: they are no polyp that could be found.
-
-    Raises:
-        InputError: an annotation without a segmentation.
-    """
-    height, width = record["height"], record["width"]
-    masks = []
-    for annotation in record.get("annotations", []):
-        if annotation.get("iscrowd", 0):
-            continue
-        segmentation = annotation.get("segmentation")
-        if not segmentation:
-            raise InputError(f"an annotation of {record['file_name']} has no segmentation")
-        if isinstance(segmentation, list):
-            rle = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            rle = mask_util.frPyObjects(segmentation, height, width)
-        else:
-            rle = segmentation
-        mask = mask_util.decode(rle).astype(bool)
-        if mask.shape != (height, width):
-            raise InputError(
-                f"a mask of {record['file_name']} is {mask.shape} (H, W), "
-                f"the image {(height, width)}"
-            )
-        if mask.any():
-            masks.append(mask)
-    return np.stack(masks) if masks else np.zeros((0, height, width), bool)
-
-
-def match_polyps(
-    predicted: np.ndarray, true: np.ndarray, min_iou: float = FOUND_IOU
-) -> list[int | None]:
-    """Assign predictions to polyps, greedily and one to one.
-
-    Args:
-        predicted: bool (N, H, W), best score first.
-        true: bool (G, H, W).
-        min_iou: least mask IoU of a match.
-
-    Returns:
-        For each prediction the index of its polyp, or None.
-    """
-    if not len(predicted) or not len(true):
-        return [None] * len(predicted)
-    ious = mask_util.iou(_encode(predicted), _encode(true), [0] * len(true))  # (N, G)
-    matches: list[int | None] = []
-    for row in ious:
-        best = int(np.argmax(row))
-        if row[best] >= min_iou:
-            matches.append(best)
-            ious[:, best] = -1  # taken; `row` is a view, so this one changes too, after its use
-        else:
-            matches.append(None)
-    return matches
-
-
-def _encode(masks: np.ndarray) -> list[dict[str, Any]]:
-    return mask_util.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+        return None
+    return score_map
 
 
 def _by_image_id(dicts: list[dict[str, Any]], dataset_name: str) -> dict[Any, dict[str, Any]]:
@@ -260,46 +228,3 @@ def _by_image_id(dicts: list[dict[str, Any]], dataset_name: str) -> dict[Any, di
         twice = [item["image_id"] for item in dicts if truth[item["image_id"]] is not item]
         raise InputError(f"image ids of {dataset_name!r} occur twice: {first_few(twice)}")
     return truth
-
-
-def _judge(truth: dict[str, Any], predicted: np.ndarray, true: np.ndarray) -> dict[str, Any]:
-    """Make the record of one image from its masks, (N, H, W) and (G, H, W)."""
-    union_predicted, union_true = predicted.any(axis=0), true.any(axis=0)
-    both = int((union_predicted & union_true).sum())
-    total = int(union_predicted.sum() + union_true.sum())
-    found = sum(match is not None for match in match_polyps(predicted, true))
-    return {
-        "image_id": truth["image_id"],
-        "file_name": truth["file_name"],
-        "dice": 2 * both / total if total else 1.0,
-        "iou": both / (total - both) if total else 1.0,
-        "gt_pixels": int(union_true.sum()),
-        "num_gt": len(true),
-        "num_pred": len(predicted),
-        "found": found,
-        "false_positives": len(predicted) - found,
-    }
-
-
-def _summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
-    positives = [row for row in rows if row["num_gt"]]
-    negatives = [row for row in rows if not row["num_gt"]]
-    metrics = {}
-    if positives:
-        metrics["Dice"] = _mean(row["dice"] for row in positives)
-        metrics["IoU"] = _mean(row["iou"] for row in positives)
-        polyps = sum(row["num_gt"] for row in positives)
-        metrics["recall"] = sum(row["found"] for row in positives) / polyps
-    else:
-        logger.info("No image has a polyp: Dice, IoU and recall are left out.")
-    if negatives:
-        metrics["specificity"] = _mean(not row["num_pred"] for row in negatives)
-    else:
-        logger.info("Every image has a polyp: specificity is left out.")
-    metrics["Dice_all"] = _mean(row["dice"] for row in rows)
-    metrics["fp_per_image"] = _mean(row["false_positives"] for row in rows)
-    return metrics
-
-
-def _mean(values: Any) -> float:
-    return float(np.mean(list(values)))

@@ -1,10 +1,9 @@
 """Polyp metrics against values computed by hand, on images of 4 x 6 pixels."""
 
 import json
-import uuid
+import sys
 
 import numpy as np
-import pycocotools.mask as mask_util
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -13,64 +12,26 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
 from inspire_d2.errors import InputError
-from inspire_d2.evaluation.polyp import PolypEvaluator, annotation_masks, match_polyps
+from inspire_d2.evaluation.polyp import PolypEvaluator
 
-H, W = 4, 6
-
-
-def mask(*rows: str) -> np.ndarray:
-    """Rows of '#' and '.' as a bool mask."""
-    return np.array([[c == "#" for c in row] for row in rows])
-
-
-LEFT = mask("##....", "##....", "......", "......")  # 4 pixels
-TALL = mask("##....", "##....", "##....", "##....")  # 8 pixels, holds LEFT
-RIGHT = mask("......", "......", "....##", "....##")  # 4 pixels
-
-
-def rle(m: np.ndarray) -> dict:
-    return mask_util.encode(np.asfortranarray(m.astype(np.uint8)))
+from .polyp_helpers import LEFT, RIGHT, TALL, H, W, dicts_of, instances, registering
 
 
 @pytest.fixture
 def register():
-    """Register images given as {image_id: [masks]}; the names go at the end."""
-    names = []
-
-    def add(images: dict, segmentation=rle) -> str:
-        name = f"polyp_test_{uuid.uuid4().hex}"
-        dicts = [
-            {
-                "image_id": image_id,
-                "file_name": f"{image_id}.jpg",
-                "height": masks[0].shape[0] if masks else H,
-                "width": masks[0].shape[1] if masks else W,
-                "annotations": [{"segmentation": segmentation(m), "iscrowd": 0} for m in masks],
-            }
-            for image_id, masks in images.items()
-        ]
-        DatasetCatalog.register(name, lambda: dicts)
-        names.append(name)
-        return name
-
-    yield add
-    for name in names:
-        DatasetCatalog.remove(name)
+    with registering() as add:
+        yield add
 
 
-def instances(*scored: tuple[float, np.ndarray], size=(H, W)) -> Instances:
-    result = Instances(size)
-    result.scores = torch.tensor([s for s, _ in scored], dtype=torch.float32)
-    masks = np.array([m for _, m in scored]).reshape(-1, *size)
-    result.pred_masks = torch.from_numpy(masks.astype(bool))
-    return result
-
-
-def evaluate(name: str, predictions: dict, **options) -> dict[str, float]:
+def evaluate_all(name: str, predictions: dict, **options) -> dict[str, dict[str, float]]:
     evaluator = PolypEvaluator(name, distributed=False, **options)
     for image_id, scored in predictions.items():
         evaluator.process([{"image_id": image_id}], [{"instances": instances(*scored)}])
-    return evaluator.evaluate()["polyp"]
+    return evaluator.evaluate()
+
+
+def evaluate(name: str, predictions: dict, **options) -> dict[str, float]:
+    return evaluate_all(name, predictions, **options)["polyp"]
 
 
 def test_values_by_hand(register, tmp_path):
@@ -84,6 +45,7 @@ def test_values_by_hand(register, tmp_path):
             4: [(0.6, LEFT)],
         },
         output_dir=str(tmp_path),
+        protocol=False,
     )
     assert metrics == pytest.approx(
         {
@@ -167,50 +129,6 @@ def test_reset_forgets(register):
         evaluator.evaluate()
 
 
-def test_better_score_chooses_first():
-    # The first prediction (IoU 0.5 with LEFT) takes the polyp although the second fits exactly.
-    assert match_polyps(np.stack([TALL, LEFT]), LEFT[None]) == [0, None]
-    assert match_polyps(np.stack([LEFT, TALL]), LEFT[None]) == [0, None]
-    assert match_polyps(np.stack([RIGHT, LEFT]), np.stack([LEFT, RIGHT])) == [1, 0]
-    assert match_polyps(LEFT[None], TALL[None], min_iou=0.51) == [None]
-    assert match_polyps(np.zeros((0, H, W), bool), LEFT[None]) == []
-
-
-@pytest.mark.parametrize("form", ["compressed", "text", "uncompressed", "polygon"])
-def test_every_form_of_annotation_gives_the_same_mask(form):
-    runs = [8, 2, 2, 2, 10]  # column by column: 8 off, rows 0-1 of column 2, 2 off, ... of column 3
-    expected = mask("..##..", "..##..", "......", "......")
-    segmentation = {
-        "compressed": rle(expected),
-        "text": {**rle(expected), "counts": rle(expected)["counts"].decode()},
-        "uncompressed": {"size": [H, W], "counts": runs},
-        "polygon": [[2, 0, 4, 0, 4, 2, 2, 2]],
-    }[form]
-    record = {
-        "file_name": "a.jpg",
-        "height": H,
-        "width": W,
-        "annotations": [{"segmentation": segmentation}],
-    }
-    np.testing.assert_array_equal(annotation_masks(record), expected[None])
-
-
-def test_crowds_and_empty_masks_are_no_polyps(register):
-    record = {
-        "file_name": "a.jpg",
-        "height": H,
-        "width": W,
-        "annotations": [
-            {"segmentation": rle(LEFT), "iscrowd": 1},
-            {"segmentation": rle(np.zeros((H, W), bool))},
-        ],
-    }
-    assert annotation_masks(record).shape == (0, H, W)
-    record["annotations"] = [{"bbox": [0, 0, 1, 1]}]
-    with pytest.raises(InputError, match=r"a\.jpg has no segmentation"):
-        annotation_masks(record)
-
-
 def test_agrees_with_dice_from_confusion_counts(register):
     """Dice and IoU from a 2 x 2 confusion matrix of pixel labels, on random masks."""
     rng = np.random.default_rng(0)
@@ -262,17 +180,7 @@ def test_image_ids_must_be_unique():
 def _rank(rank: int, port_file: str, out: str) -> None:
     """Rank 0 sees images 1 and 2, rank 1 sees 2 (padding) and 3."""
     torch.set_num_threads(1)
-    images = {1: [LEFT], 2: [RIGHT], 3: []}
-    dicts = [
-        {
-            "image_id": i,
-            "file_name": f"{i}.jpg",
-            "height": H,
-            "width": W,
-            "annotations": [{"segmentation": rle(m)} for m in masks],
-        }
-        for i, masks in images.items()
-    ]
+    dicts = dicts_of({1: [LEFT], 2: [RIGHT], 3: []})
     DatasetCatalog.register("polyp_test_ranks", lambda: dicts)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{port_file}", rank=rank, world_size=2
@@ -287,12 +195,12 @@ def _rank(rank: int, port_file: str, out: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_are_gathered(tmp_path):
+def test_two_processes_are_gathered(register, tmp_path):
     # Forked: a spawned process would import torch and Detectron2 anew, which is slow.
     args = (str(tmp_path / "rendezvous"), str(tmp_path / "result"))
     mp.start_processes(_rank, args=args, nprocs=2, start_method="fork")
-    metrics = json.loads((tmp_path / "result0.json").read_text())["polyp"]
-    assert metrics == pytest.approx(
+    results = json.loads((tmp_path / "result0.json").read_text())
+    assert results["polyp"] == pytest.approx(
         {
             "Dice": 0.5,
             "IoU": 0.5,
@@ -303,66 +211,42 @@ def test_two_processes_are_gathered(tmp_path):
         }
     )
     assert json.loads((tmp_path / "result1.json").read_text()) == {}
-
-
-def semantic(*rows: str, scale: int = 8, margin: float = 1.0) -> torch.Tensor:
-    """Logits (2, H, W) of a mask drawn with '#', each sign scale x scale pixels."""
-    foreground = torch.from_numpy(np.kron(mask(*rows), np.ones((scale, scale))))
-    return margin * torch.stack([-foreground, foreground]) - margin / 2 * torch.tensor(
-        [[[-1.0]], [[1.0]]]
+    alone = evaluate_all(
+        register({1: [LEFT], 2: [RIGHT], 3: []}), {i: [(0.9, LEFT)] for i in (1, 2, 3)}
     )
+    assert results["polyp_protocol"] == alone["polyp_protocol"]
 
 
-def test_semantic_map_is_split_into_polyps(register):
-    big = np.kron(LEFT, np.ones((8, 8))) > 0
-    other = np.kron(RIGHT, np.ones((8, 8))) > 0
-    name = register({1: [big, other], 2: [big], 3: []})
-    evaluator = PolypEvaluator(name, distributed=False)
-    # 1: both found. 2: found, and one too many. 3: nothing there, nothing predicted.
-    drawn = {
-        1: ("##....", "##....", "....##", "....##"),
-        2: ("##....", "##....", "......", "....#."),
-        3: ("......",) * 4,
-    }
-    for image_id, rows in drawn.items():
-        if image_id == 3:  # an empty image is 4 x 6 in this register
-            logits = semantic(*rows, scale=1)
-        else:
-            logits = semantic(*rows)
-        evaluator.process([{"image_id": image_id}], [{"sem_seg": logits}])
-    metrics = evaluator.evaluate()["polyp"]
-    assert metrics["recall"] == 1
-    assert metrics["fp_per_image"] == pytest.approx(1 / 3)
-    assert metrics["specificity"] == 1
-    # 1 is perfect; 2 predicts 5 squares of which 4 are right, of 4.
-    assert metrics["Dice"] == pytest.approx((1 + 2 * 4 / (5 + 4)) / 2)
+def test_protocol_is_of_all_instances_on_images_with_polyps(register):
+    """By hand, of 24 pixels: what a polyp of 4 pixels gets from maps of three levels."""
+    name = register({1: [LEFT], 2: []})
+    # Stretched, RIGHT is 255 and LEFT 51. Thresholds: 1 takes all, 51 LEFT and RIGHT, 204 RIGHT.
+    predictions = {1: [(0.1, LEFT), (0.5, RIGHT)], 2: [(0.9, LEFT)]}
+    figures = evaluate_all(name, predictions)["polyp_protocol"]
+    dice = (1 * 8 / 28 + 51 * 8 / 12 + 204 * 0) / 256
+    iou = (1 * 4 / 24 + 51 * 4 / 8 + 204 * 0) / 256
+    assert figures["mDice"] == pytest.approx(dice, abs=1e-6)
+    assert figures["mIoU"] == pytest.approx(iou, abs=1e-6)
+    assert figures["maxDice"] == pytest.approx(2 / 3)
+    assert figures["maxIoU"] == 0.5
+    assert figures["MAE"] == pytest.approx((4 * 0.8 + 4 * 1) / 24)
 
 
-def test_semantic_specks_are_no_polyps(register):
-    name = register({1: [np.zeros((32, 48), bool) | (np.arange(48) < 16)]})
-    logits = torch.stack([torch.ones(32, 48), -torch.ones(32, 48)])
-    logits[:, 2, 2:7] *= -1  # 5 pixels
-    evaluator = PolypEvaluator(name, distributed=False)
-    evaluator.process([{"image_id": 1}], [{"sem_seg": logits}])
-    metrics = evaluator.evaluate()["polyp"]
-    assert metrics["fp_per_image"] == 0
-    assert metrics["Dice"] == 0
+def test_protocol_can_be_switched_off_and_needs_polyps(register):
+    predictions = {1: [(0.9, LEFT)]}
+    assert set(evaluate_all(register({1: [LEFT]}), predictions, protocol=False)) == {"polyp"}
+    assert set(evaluate_all(register({1: []}), predictions)) == {"polyp"}
+    assert set(evaluate_all(register({1: [LEFT]}), predictions)) == {"polyp", "polyp_protocol"}
 
 
-def test_semantic_map_of_three_classes_counts_all_but_the_background(register):
-    big = np.kron(LEFT, np.ones((8, 8))) > 0
-    name = register({1: [big]})
-    # Two classes of 0.3 each outweigh a background of 0.4.
-    probability = torch.zeros(3, 32, 48)
-    probability[0] = 1 - 0.6 * torch.from_numpy(big)
-    probability[1:] = 0.3 * torch.from_numpy(big)
-    evaluator = PolypEvaluator(name, distributed=False)
-    evaluator.process([{"image_id": 1}], [{"sem_seg": probability.clamp(min=1e-6).log()}])
-    assert evaluator.evaluate()["polyp"]["Dice"] == 1
-
-
-def test_semantic_map_of_another_size_is_refused(register):
-    name = register({1: [LEFT]})
-    evaluator = PolypEvaluator(name, distributed=False)
-    with pytest.raises(InputError, match="the data set says"):
-        evaluator.process([{"image_id": 1}], [{"sem_seg": torch.zeros(2, H + 1, W)}])
+def test_without_the_library_the_figures_at_the_threshold_come_still(
+    register, caplog, monkeypatch, tmp_path
+):
+    monkeypatch.delitem(sys.modules, "inspire_d2.evaluation.polyp_protocol", raising=False)
+    monkeypatch.setitem(sys.modules, "py_sod_metrics", None)
+    with caplog.at_level("WARNING"):
+        results = evaluate_all(register({1: [LEFT]}), {1: [(0.9, LEFT)]}, output_dir=str(tmp_path))
+    assert set(results) == {"polyp"} and results["polyp"]["Dice"] == 1
+    assert len(caplog.records) == 1
+    assert "pip install --no-deps pysodmetrics" in caplog.text
+    assert json.loads((tmp_path / "polyp_table.json").read_text())["protocol"] is None
