@@ -11,6 +11,7 @@ on. A case that cannot be used is told at the end, the others are done; then the
 """
 
 import argparse
+import resource
 import sys
 import time
 from pathlib import Path
@@ -94,7 +95,8 @@ def predict_all(args: argparse.Namespace) -> None:
             f"about {left:.0f} min left",
             flush=True,
         )
-    print(f"label maps written to {args.output}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of KiB
+    print(f"label maps written to {args.output}; peak memory {peak:.2f} GB")
     problems.raise_if_any("was predicted in part")
 
 
