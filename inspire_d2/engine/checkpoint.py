@@ -90,10 +90,17 @@ class ReportingCheckpointer(DetectionCheckpointer):
         """Save the model, the checkpointables and more state as NAME.pth, in one step.
 
         Raises:
-            InputError: the file cannot be written; earlier checkpoints stay as they are.
+            InputError: a weight is not finite, or the file cannot be written; earlier checkpoints
+                stay as they are.
         """
         if not self.save_dir or not self.save_to_disk:
             return
+        for key, value in self.model.state_dict().items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise InputError(
+                    f"{key} is not finite: {name} is not saved, earlier checkpoints of "
+                    f"{self.save_dir} are kept; lower optimizer.lr, then go on with --resume."
+                )
         data = {key: one.state_dict() for key, one in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)

@@ -7,6 +7,8 @@ import torch
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from torch import nn
 
+from .failures import ExplainsFailures
+
 __all__ = ["make_trainer"]
 
 
@@ -18,13 +20,24 @@ def make_trainer(
     amp: bool,
     device: str,
 ) -> SimpleTrainer:
-    """Return Detectron2's trainer for full precision, or with ``amp`` for mixed precision."""
+    """Return Detectron2's trainer for full precision, or with ``amp`` for mixed precision.
+
+    Its steps say in a sentence why they fail (failures.py).
+    """
     if not amp:
-        return SimpleTrainer(model, loader, optimizer)
+        return _Trainer(model, loader, optimizer)
     if torch.device(device).type == "cuda":
-        return AMPTrainer(model, loader, optimizer)
+        return _ScalingTrainer(model, loader, optimizer)
     # bfloat16 has float32's range: losses need no scaling, which AMPTrainer does, on GPUs alone.
-    return SimpleTrainer(_BFloat16(model, torch.device(device).type), loader, optimizer)
+    return _Trainer(_BFloat16(model, torch.device(device).type), loader, optimizer)
+
+
+class _Trainer(ExplainsFailures, SimpleTrainer):
+    pass
+
+
+class _ScalingTrainer(ExplainsFailures, AMPTrainer):
+    pass
 
 
 class _BFloat16(nn.Module):

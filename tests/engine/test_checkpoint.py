@@ -88,8 +88,8 @@ def test_incomplete_bottom_up_stops_unless_allowed(save: Save) -> None:
 
 def test_tensor_of_another_shape_in_the_bottom_up_stops(save: Save) -> None:
     tensors = Detector().state_dict()
-    tensors["backbone.bottom_up.stem.conv1.weight"] = torch.zeros(64, 1, 7, 7)
-    with pytest.raises(InputError, match="stem.conv1.weight"):
+    tensors["backbone.bottom_up.res2.0.conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    with pytest.raises(InputError, match="res2.0.conv1.weight"):
         ReportingCheckpointer(Detector()).load(save(tensors))
 
 

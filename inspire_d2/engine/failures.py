@@ -1,0 +1,101 @@
+"""What ends a training step other than a signal, told in one sentence."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from detectron2.utils import comm
+
+from ..errors import InputError, first_few
+
+__all__ = ["ExplainsFailures"]
+
+# How torch tells of them.
+_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)", re.DOTALL)
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+_KILLED = re.compile(r"killed by signal: (\w+)")
+
+
+class ExplainsFailures:
+    """For a Detectron2 trainer: a step's failures become InputErrors that say what to do.
+
+    They are a loss that is not finite, told by the rank that has it, with the files of its batch;
+    memory that does not suffice; and a data loader's worker that has died. A loss is looked at
+    before the optimizer's step, so the weights are those of the iteration before.
+    """
+
+    def __init__(self, model: Any, data_loader: Iterable[Any], *args: Any, **kwargs: Any) -> None:
+        self._batches = _RememberingLoader(data_loader)
+        super().__init__(model, self._batches, *args, **kwargs)
+
+    def run_step(self) -> None:
+        """Make the step.
+
+        Raises:
+            InputError: it failed for one of the reasons above.
+        """
+        try:
+            super().run_step()
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            explained = self._explain(str(error))
+            if explained:
+                raise InputError(explained) from error
+            raise
+
+    def _write_metrics(self, loss_dict: Mapping[str, torch.Tensor], *args: Any, **kw: Any) -> None:
+        values = {name: float(value.detach()) for name, value in loss_dict.items()}
+        wrong = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
+        if wrong:
+            raise InputError(
+                f"the loss of iteration {self.iter + 1}{self._where()} is not finite "
+                f"({', '.join(wrong)}); its batch: {self._files()}. The checkpoints before it are "
+                "kept: look at those images and their annotations, lower optimizer.lr, or set "
+                "train.amp.enabled=False, then go on with --resume."
+            )
+        super()._write_metrics(loss_dict, *args, **kw)
+
+    def _explain(self, text: str) -> str:
+        """Return the sentence for what torch says, "" for what is none of these."""
+        worker = _WORKER.search(text)
+        if worker:
+            how = _KILLED.search(text)
+            return (
+                f"the data loader's worker process {worker[1]}{self._where()} died in iteration "
+                f"{self.iter + 1}{f', by the signal {how[1]}' if how else ''}: most often memory "
+                "runs out (the kernel's log tells); lower dataloader.train.num_workers or "
+                "dataloader.train.total_batch_size, and see that /dev/shm is large enough."
+            )
+        if _NO_MEMORY.search(text):
+            return (
+                f"memory ran out in iteration {self.iter + 1}{self._where()}; its batch: "
+                f"{self._files()}. Lower dataloader.train.total_batch_size or the images' sizes, "
+                "or set train.amp.enabled=True or, with INSPIRE, "
+                "model.backbone.checkpoint_steps=True."
+            )
+        return ""
+
+    def _where(self) -> str:
+        return f" on rank {comm.get_rank()}" if comm.get_world_size() > 1 else ""
+
+    def _files(self) -> str:
+        return first_few(self._batches.files, 16) or "of unnamed images"
+
+
+class _RememberingLoader:
+    """A loader that knows the files of the batch that it has handed out last."""
+
+    def __init__(self, loader: Iterable[Any]) -> None:
+        self._loader = loader
+        self.files: list[str] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._loader:
+            items = batch if isinstance(batch, list) else []
+            self.files = [_name(item) for item in items if isinstance(item, dict)]
+            yield batch
+
+
+def _name(item: dict[str, Any]) -> str:
+    return str(item.get("file_name", item.get("image_id", "?")))
