@@ -4,11 +4,26 @@ The import checks that Detectron2 is there, without importing it, so that what i
 in one sentence rather than by a traceback from some module further down.
 """
 
+import importlib
 import importlib.util
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from inspire_d2.predictor import Predictor, load
+
+__all__ = ["Predictor", "__version__", "load"]
 
 __version__ = "0.1.0"
+
+# What takes seconds to import waits until it is asked for.
+_LATER = {"Predictor": "inspire_d2.predictor", "load": "inspire_d2.predictor"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is exported from further down when it is first used."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)
 
 
 def _require_detectron2() -> None:

@@ -8,6 +8,7 @@ network or a checkout.
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,7 @@ def checkout(tmp_path: Path) -> Path:
     # a seed whose one held-out image has polyps to score
     write_synthetic_set(tmp_path / "my", 10, seed=6, size=96)
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    shutil.copy(tmp_path / "my" / "images" / "synthetic_00000.jpg", tmp_path / "polyp.jpg")
     return tmp_path
 
 
@@ -82,6 +84,13 @@ def test_commands_run_in_their_order(checkout: Path) -> None:
             command, cwd=checkout, env=environment, capture_output=True, text=True
         )
         assert process.returncode == 0, f"{words}\n{process.stdout[-3000:]}{process.stderr[-3000:]}"
+    # The trained model, used from Python: scores and masks of a size are printed.
+    code = next(block for block in blocks("python") if "inspire_d2.load" in block)
+    used = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, env=environment, capture_output=True, text=True
+    )
+    assert used.returncode == 0 and "torch.Size" in used.stdout, used.stdout + used.stderr
+    assert len(list((checkout / "my_predicted" / "overlays").iterdir())) == 10
     # The table that the last command prints has a row for each of the two runs.
     assert {"my", "my2"} <= {line.split("|")[1].strip() for line in process.stdout.splitlines()[2:]}
 

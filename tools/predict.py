@@ -1,0 +1,298 @@
+#!/usr/bin/env python
+"""Find polyps in images and videos with a trained model.
+
+    python tools/predict.py --run runs/my --input my/images --output my_predicted
+    python tools/predict.py --run runs/my --input 'ward/**/*.jpg' exam.mp4 --output found --what csv
+    python tools/predict.py --run runs/my --input 0 --output live    # a webcam, until Ctrl-C
+
+Writes to --output, or of it what --what names:
+
+    overlays/NAME.jpg, of a video .mp4      what is found, of a score of --threshold or more
+    masks/NAME.png, of a video NAME/N.png   its pixels 255, the others 0
+    predictions.json, images.json           COCO's results, of every score; a COCO file of images
+    predictions.csv                         a line an image or frame; seconds are the model's
+
+NAME is the file's name, with its folder's and suffix where others have the same. Where a model has
+no masks, boxes take their place. Images are read, predicted and written a batch at a time: memory
+does not grow. Files that cannot be read are told at the end, with exit code 2, the others are done.
+"""
+
+import argparse
+import contextlib
+import csv
+import glob
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
+
+from inspire_d2.errors import InputError, exit_on_input_error, first_few
+
+KINDS = ("overlays", "masks", "json", "csv")
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+COLUMNS = ("file", "frame", "polyps", "pixels", "share", "score", "seconds")
+BATCH_PIXELS = 8_000_000  # masks are of the images' size: of large images fewer at a time
+
+
+class Source(NamedTuple):
+    """An image, a video or a webcam's number, and what its predictions are called."""
+
+    path: str
+    name: str
+    is_video: bool
+
+
+class Picture(NamedTuple):
+    """An image or a video's frame, BGR, and what the model takes of it."""
+
+    source: Source
+    pixels: Any
+    item: dict[str, Any]
+    frame: int | None = None
+    fps: float = 0.0
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Predict; exits with 2 on wrong input, 130 on Ctrl-C, with what is finished in place."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="output folder of train_net.py, or a config file")
+    add("--checkpoint", metavar="FILE", help="weights (default: the run's newest)")
+    add("--input", nargs="+", required=True, help="images, videos, folders, globs, webcam's number")
+    add("--output", type=Path, required=True, help="a folder")
+    add("--threshold", type=float, default=0.5, help="least score (default 0.5)")
+    add("--what", nargs="+", choices=KINDS, default=KINDS, help="what to write (default: all)")
+    add("--batch-size", type=int, default=8, help="images at a time, at most (default 8)")
+    add("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
+    add("--force", action="store_true", help="write over files that are there")
+    args = parser.parse_args(argv)
+    with exit_on_input_error():
+        try:
+            predict_all(args)
+        except OSError as error:
+            raise InputError(f"{error}.") from error  # of a folder that cannot be written to
+        except KeyboardInterrupt:
+            print("\ninterrupted; what is finished stays", file=sys.stderr)
+            sys.exit(130)
+
+
+def predict_all(args: argparse.Namespace) -> None:
+    """Do it; raises InputError at the end where there are files that could not be used."""
+    from tqdm import tqdm
+
+    import inspire_d2
+
+    if not 0 <= args.threshold <= 1 or args.batch_size < 1:
+        raise InputError("--threshold must be in 0..1, --batch-size 1 or more.")
+    sources = find_sources(args.input)
+    check_output(sources, args)
+    model = inspire_d2.load(args.run, args.checkpoint, args.device, channel_order="BGR")
+    total = sum(map(count, sources)) or None  # a webcam has no end
+    refused: list[str] = []
+    with (
+        Output(args, model.categories) as output,
+        tqdm(total=total, unit="image", mininterval=0.5 if sys.stderr.isatty() else 10) as bar,
+    ):
+        for batch in batches(pictures(sources, model, refused), args.batch_size):
+            start = time.monotonic()
+            results = model.predict([picture.item for picture in batch])
+            seconds = (time.monotonic() - start) / len(batch)
+            for picture, result in zip(batch, results, strict=True):
+                output.add(picture, result, seconds)
+            bar.update(len(batch))
+            if output.interrupted:
+                raise KeyboardInterrupt
+    print(f"predicted {bar.n} images, see {args.output}")
+    if refused:
+        raise InputError("\n  ".join([f"{len(refused)} of the files could not be read:", *refused]))
+
+
+def find_sources(words: Iterable[str]) -> list[Source]:
+    """Return what the command line names, each once; raises InputError where that is nothing."""
+    paths: dict[str, str] = {}
+    for word in words:
+        if word.isdecimal() and not os.path.exists(word):
+            paths[word] = word
+            continue
+        found = [word] if os.path.exists(word) else sorted(glob.glob(word, recursive=True))
+        if os.path.isdir(word):
+            found = sorted(entry.path for entry in os.scandir(word))
+            found = [path for path in found if path.lower().endswith(IMAGES + VIDEOS)]
+        found = [path for path in found if os.path.isfile(path)]
+        if not found:
+            raise InputError(f"--input {word}: there are no images or videos.")
+        paths |= {os.path.realpath(path): path for path in found}
+    names = unique_names([Path(path) for path in paths.values()])
+    return [
+        Source(path, name, key.isdecimal() or path.lower().endswith(VIDEOS))
+        for (key, path), name in zip(paths.items(), names, strict=True)
+    ]
+
+
+def unique_names(paths: list[Path]) -> list[str]:
+    """Name files by their stems; those that clash, in any case of letters, by folder and suffix."""
+    uses = Counter(path.stem.casefold() for path in paths)
+    names: dict[str, str] = {}
+    for path in paths:
+        longer = f"{path.parent.name}_{path.name}".replace(".", "_")
+        name = longer if uses[path.stem.casefold()] > 1 else path.stem
+        numbered = (f"{name}_{number}" if number > 1 else name for number in itertools.count(1))
+        unique = next(one for one in numbered if one.casefold() not in names)
+        names[unique.casefold()] = unique
+    return list(names.values())
+
+
+def check_output(sources: list[Source], args: argparse.Namespace) -> None:
+    """Raise InputError where a file to write is there already, or is one of the inputs."""
+    files = {"json": ["predictions.json", "images.json"], "csv": ["predictions.csv"]}
+    files["overlays"] = [f"overlays/{s.name}{'.mp4' if s.is_video else '.jpg'}" for s in sources]
+    files["masks"] = [f"masks/{s.name}{'' if s.is_video else '.png'}" for s in sources]
+    there = [name for kind in args.what for name in files[kind] if (args.output / name).exists()]
+    if there and not args.force:
+        raise InputError(
+            f"{args.output} holds {len(there)} of the files already ({first_few(there, 3)}): take "
+            "--force to write over them, or another --output."
+        )
+    inputs = {os.path.realpath(source.path) for source in sources}
+    if own := [name for name in there if os.path.realpath(args.output / name) in inputs]:
+        raise InputError(f"--output {args.output} would replace the input {first_few(own, 3)}.")
+
+
+def count(source: Source) -> int:
+    """Return the number of frames that a video says it has, or 1."""
+    said = cv2.VideoCapture(source.path).get(cv2.CAP_PROP_FRAME_COUNT) if source.is_video else 1
+    return max(0, int(said))
+
+
+def pictures(sources: list[Source], model: Any, refused: list[str]) -> Iterator[Picture]:
+    """Read the sources one by one; a sentence for each that cannot be read goes to ``refused``."""
+    from inspire_d2.predictor import read_image, read_video
+
+    for source in sources:
+        try:
+            if not source.is_video:
+                pixels = read_image(source.path, "BGR")
+                yield Picture(source, pixels, model.prepare(pixels))
+                continue
+            for number, (pixels, fps) in enumerate(read_video(source.path)):
+                yield Picture(source, pixels, model.prepare(pixels), number, fps)
+        except InputError as error:
+            refused.append(str(error) if source.path in str(error) else f"{source.path}: {error}")
+
+
+def batches(stream: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    """Gather up to ``size`` pictures, fewer where they are large."""
+    batch: list[Picture] = []
+    for picture in stream:
+        batch.append(picture)
+        if len(batch) == size or sum(p.pixels.size // 3 for p in batch) >= BATCH_PIXELS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class Output(contextlib.ExitStack):
+    """The files to write, which are whole when it is closed, whenever that is."""
+
+    def __init__(self, args: argparse.Namespace, categories: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.args, self.category_ids = args, [one["id"] for one in categories]
+        self.images, self.interrupted = 0, False
+        self.video, self.drawn_of = cv2.VideoWriter(), ""
+        self.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, self.interrupt))
+        self.callback(self.video.release)
+        args.output.mkdir(parents=True, exist_ok=True)
+        if "json" in args.what:
+            end = f'], "categories": {json.dumps(categories)}, "annotations": []}}\n'
+            images, results = (args.output / f"{name}.json" for name in ("images", "predictions"))
+            self.list_image = self.enter_context(json_list(images, '{"images": [', end))
+            self.list_result = self.enter_context(json_list(results, "[", "]\n"))
+        if "csv" in args.what:
+            table = open(args.output / "predictions.csv", "w", 1, newline="", encoding="utf-8")  # noqa: SIM115
+            self.row = csv.writer(self.enter_context(table)).writerow
+            self.row(COLUMNS)
+
+    def interrupt(self, number: int, _: Any) -> None:
+        """Leave a first Ctrl-C to the end of a batch, so that no file ends halfway."""
+        self.interrupted = True
+        signal.signal(number, signal.default_int_handler)
+
+    def add(self, picture: Picture, result: Any, seconds: float) -> None:
+        """Write the predictions of one image or frame."""
+        from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+
+        from inspire_d2.predictor import as_instances, draw, masks_of
+
+        what, source, threshold = self.args.what, picture.source, self.args.threshold
+        instances = as_instances(result, threshold)
+        masks = masks_of(instances, threshold)
+        union = masks.any(axis=0)
+        self.images += 1
+        if "json" in what:
+            size = {"height": union.shape[0], "width": union.shape[1], "frame": picture.frame}
+            self.list_image({"id": self.images, "file_name": source.path} | size)
+            for one in instances_to_coco_json(instances, self.images):
+                self.list_result(one | {"category_id": self.category_ids[one["category_id"]]})
+        if "csv" in what:
+            scores = instances.scores.numpy() if result is instances else result
+            size = [len(masks), union.sum(), f"{union.mean():.6f}", f"{scores.max(initial=0):.4f}"]
+            self.row([source.path, picture.frame, *size, f"{seconds:.4f}"])
+        if "masks" in what:
+            name = f"{source.name}/{picture.frame:06d}" if source.is_video else source.name
+            write_image(self.args.output / "masks" / f"{name}.png", union.astype(np.uint8) * 255)
+        if "overlays" in what:
+            drawn = draw(picture.pixels, masks, instances.scores[instances.scores >= threshold])
+            path = self.args.output / "overlays" / source.name
+            if source.is_video:
+                self.write_frame(f"{path}.mp4", drawn, picture.fps)
+            else:
+                write_image(f"{path}.jpg", drawn)
+
+    def write_frame(self, path: str, drawn: np.ndarray, fps: float) -> None:
+        """Go on with the video of that path, or begin it. mp4v would cut an odd row or column."""
+        height, width = drawn.shape[:2]
+        drawn = cv2.copyMakeBorder(drawn, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        if path != self.drawn_of:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            if not self.video.open(path, cv2.VideoWriter.fourcc(*"mp4v"), fps, drawn.shape[1::-1]):
+                raise InputError(f"{path} cannot be written as a video.")
+            self.drawn_of = path
+        self.video.write(drawn)
+
+
+@contextlib.contextmanager
+def json_list(path: Path, begin: str, end: str) -> Iterator[Callable[[Any], None]]:
+    """Yield a function that writes one more item into a file, which is closed with ``end``."""
+    with open(path, "w", 1, encoding="utf-8") as file:
+        file.write(begin)
+        before = itertools.chain(["\n"], itertools.repeat(",\n"))
+        try:
+            yield lambda item: file.write(next(before) + json.dumps(item))
+        finally:
+            file.write(end)
+
+
+def write_image(path: str | Path, pixels: np.ndarray) -> None:
+    """Write an image file; raises InputError where that cannot be done."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if not cv2.imwrite(str(path), pixels):
+        raise InputError(f"{path} cannot be written: is the disk full, or the folder read-only?")
+
+
+if __name__ == "__main__":
+    main()
