@@ -2,6 +2,8 @@
 VENV_PYTHON := .venv/bin/python
 DEMO_ARGS ?=
 TEST_ARGS ?=
+# Processes that run tests; each keeps to one thread
+TEST_JOBS ?= 2
 BENCHMARK_ARGS ?=
 STUDY_ARGS ?=
 
@@ -15,7 +17,7 @@ setup:  ## make .venv: pinned packages and Detectron2 (DETECTRON2=wheel, source 
 	@tools/setup_env.sh
 
 test: setup  ## run the tests (TEST_ARGS="-k isa -x")
-	$(VENV_PYTHON) -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(TEST_JOBS) --dist loadgroup $(TEST_ARGS)
 
 demo: setup  ## run tools/demo.py (DEMO_ARGS="--help")
 	$(VENV_PYTHON) tools/demo.py $(DEMO_ARGS)

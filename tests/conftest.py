@@ -11,6 +11,14 @@ import pytest
 import torch
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file, which share fixtures, in one process; so those of the cluster."""
+    for item in items:
+        folder = item.path.parent
+        group = folder if folder.name == "cluster" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
+
+
 @pytest.fixture(autouse=True)
 def _seed_everything() -> None:
     """Give each test the same random numbers, whichever tests ran before it."""
