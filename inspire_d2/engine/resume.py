@@ -15,7 +15,7 @@ from detectron2.utils import comm
 
 from .checkpoint_files import replace_file
 
-__all__ = ["MetricWindow", "ReproducibleStream", "cut_metrics"]
+__all__ = ["MetricLine", "MetricWindow", "ReproducibleStream", "mend_metrics"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,17 +86,49 @@ class MetricWindow(HookBase):
                 self.trainer.storage.histories()[name].update(value, iteration)
 
 
-def cut_metrics(path: str, start: int) -> None:
-    """Remove from a metrics.json the lines of iterations from ``start`` on, which come again.
+class MetricLine(HookBase):
+    """Keep in a checkpoint its iteration's line of metrics.json, which is written only after it.
 
-    A line that a killed process left incomplete goes, too.
+    ``period`` is the writer's, in iterations, ``size`` the window of its medians.
+    """
+
+    def __init__(self, period: int, size: int = 20) -> None:
+        self._period, self._size = period, size
+        self._line: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the line as JSONWriter will write it."""
+        storage = self.trainer.storage
+        latest = storage.latest_with_smoothing_hint(self._size).items()
+        line = {name: value for name, (value, when) in latest if when == storage.iter}
+        return {**line, "iteration": storage.iter}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Take what :meth:`state_dict` returned."""
+        self._line = state
+
+    @property
+    def due(self) -> dict[str, float]:
+        """The line of the checkpoint that was loaded, {} if the writer would not write it."""
+        written = self._line and (self._line["iteration"] + 1) % self._period == 0
+        return self._line if written else {}
+
+
+def mend_metrics(path: str, start: int, last: dict[str, float]) -> None:
+    """Make a metrics.json what it was when the checkpoint before iteration ``start`` was written.
+
+    Lines of iterations from ``start`` on, which come again, are removed, and one that a killed
+    process left incomplete. ``last``, the checkpoint's own line, is added where the process was
+    killed before it wrote it.
     """
     if not os.path.exists(path):
         return
     lines = Path(path).read_text(errors="replace").splitlines(keepends=True)
-    kept = "".join(line for line in lines if _iteration(line) < start)
-    if kept != "".join(lines):
-        replace_file(path, kept)
+    kept = [line for line in lines if _iteration(line) < start]
+    if last and last["iteration"] == start - 1 and start - 1 not in map(_iteration, kept):
+        kept.append(json.dumps(last, sort_keys=True) + "\n")
+    if kept != lines:
+        replace_file(path, "".join(kept))
 
 
 def _iteration(line: str) -> float:

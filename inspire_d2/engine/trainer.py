@@ -24,7 +24,7 @@ from .hooks import MemoryMonitor, ProgressWriter
 from .norms import fit_sync_batch_norm
 from .optim import scale_lr
 from .precision import make_trainer
-from .resume import MetricWindow, ReproducibleStream, cut_metrics
+from .resume import MetricLine, MetricWindow, ReproducibleStream, mend_metrics
 from .signals import stop_signals
 
 __all__ = ["evaluate", "run_evaluation", "run_training"]
@@ -58,6 +58,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     results: OrderedDict[str, Any] = OrderedDict()
 
     checkpoints = CheckpointHook(checkpointer, **cfg.train.checkpointer)
+    line = MetricLine(cfg.train.log_period)
 
     def score() -> Mapping[str, Any]:
         results.clear()
@@ -72,6 +73,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
             MemoryMonitor(),
             ReproducibleStream(loader, cfg.train.seed),
             MetricWindow(),
+            line,
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             checkpoints,
             hooks.EvalHook(cfg.train.eval_period, score),
@@ -81,7 +83,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     # A checkpoint holds the iteration that it finished.
     start = trainer.iter + 1 if checkpointer.resumed else 0
     if comm.is_main_process():
-        cut_metrics(os.path.join(cfg.train.output_dir, "metrics.json"), start)
+        mend_metrics(os.path.join(cfg.train.output_dir, "metrics.json"), start, line.due)
         trainer.register_hooks([hooks.PeriodicWriter(_writers(cfg), period=cfg.train.log_period)])
     trainer.train(start, cfg.train.max_iter)
     return results

@@ -12,7 +12,12 @@ import torch
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
 
-from inspire_d2.engine.resume import MetricWindow, ReproducibleStream, cut_metrics
+from inspire_d2.engine.resume import (
+    MetricLine,
+    MetricWindow,
+    ReproducibleStream,
+    mend_metrics,
+)
 
 
 class Loader(list):
@@ -75,7 +80,7 @@ def record(folder: Path, parts: list[range]) -> list[dict]:
     folder.mkdir()
     for part in parts:
         hook = MetricWindow(size=5)
-        cut_metrics(str(path), part.start)
+        mend_metrics(str(path), part.start, {})
         with EventStorage(part.start) as storage:
             hook.trainer = SimpleNamespace(storage=storage)
             if state is not None:
@@ -101,8 +106,43 @@ def test_lines_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     lines = [json.dumps({"iteration": i, "loss": 1.0}) for i in range(4)]
     path.write_text("\n".join(lines) + '\n{"iteration": 4, "lo')
-    cut_metrics(str(path), 3)
+    mend_metrics(str(path), 3, {})
     assert path.read_text().splitlines() == lines[:3]
-    cut_metrics(str(path), 0)
+    mend_metrics(str(path), 0, {})
     assert path.read_text() == ""
-    cut_metrics(str(tmp_path / "none.json"), 3)
+    mend_metrics(str(tmp_path / "none.json"), 3, {})
+
+
+@pytest.mark.parametrize("period", [1, 3])
+def test_the_line_that_a_kill_after_the_checkpoint_left_out_is_added(
+    tmp_path: Path, period: int
+) -> None:
+    """The checkpoint of iteration 5 is written before its line: whole with it, killed without."""
+    path = tmp_path / "metrics.json"
+    hook = MetricLine(period, size=4)
+    with EventStorage(0) as storage:
+        hook.trainer = SimpleNamespace(storage=storage)
+        writer = JSONWriter(str(path), window_size=4)
+        for storage.iter in range(6):
+            storage.put_scalar("loss", float(storage.iter * 7 % 10))
+            storage.put_scalar("lr", 0.1 * storage.iter, smoothing_hint=False)
+            state = hook.state_dict()
+            if (storage.iter + 1) % period == 0:
+                writer.write()
+        writer.close()
+    whole = path.read_text()
+    lines = whole.splitlines(keepends=True)
+    assert json.loads(lines[-1])["iteration"] == 5
+    resumed = MetricLine(period, size=4)
+    assert resumed.due == {}
+    resumed.load_state_dict(state)
+    for left in (lines[:-1], lines, [*lines[:-1], lines[-1][:20]]):
+        path.write_text("".join(left))
+        mend_metrics(str(path), 6, resumed.due)
+        assert path.read_text() == whole
+
+
+def test_a_line_that_is_not_due_is_not_added() -> None:
+    hook = MetricLine(4)
+    hook.load_state_dict({"iteration": 5, "loss": 1.0})
+    assert hook.due == {}
