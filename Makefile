@@ -17,7 +17,7 @@ setup:  ## make .venv: pinned packages and Detectron2 (DETECTRON2=wheel, source 
 	@tools/setup_env.sh
 
 test: setup  ## run the tests (TEST_ARGS="-k isa -x")
-	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(TEST_JOBS) --dist loadgroup $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(TEST_JOBS) --no-loadscope-reorder $(TEST_ARGS)
 
 demo: setup  ## run tools/demo.py (DEMO_ARGS="--help")
 	$(VENV_PYTHON) tools/demo.py $(DEMO_ARGS)
