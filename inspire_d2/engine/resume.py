@@ -100,7 +100,8 @@ class MetricLine(HookBase):
         """Return the line as JSONWriter will write it."""
         storage = self.trainer.storage
         latest = storage.latest_with_smoothing_hint(self._size).items()
-        line = {name: value for name, (value, when) in latest if when == storage.iter}
+        # Medians are numpy's, which a checkpoint of weights alone may not hold.
+        line = {name: float(value) for name, (value, when) in latest if when == storage.iter}
         return {**line, "iteration": storage.iter}
 
     def load_state_dict(self, state: dict[str, float]) -> None:

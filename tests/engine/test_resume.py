@@ -130,6 +130,7 @@ def test_the_line_that_a_kill_after_the_checkpoint_left_out_is_added(
             if (storage.iter + 1) % period == 0:
                 writer.write()
         writer.close()
+    assert {type(value) for value in state.values()} == {float, int}  # a checkpoint's, read safely
     whole = path.read_text()
     lines = whole.splitlines(keepends=True)
     assert json.loads(lines[-1])["iteration"] == 5
