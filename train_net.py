@@ -78,7 +78,9 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
     from inspire_d2.engine.config import load_config
     from inspire_d2.engine.launch import check_processes, resolve_device
     from inspire_d2.engine.scoring import find_checkpoints
+    from inspire_d2.model_zoo import find_config
 
+    args.config_file = find_config(args.config_file)  # Detectron2's set-up logs the file, too
     cfg = load_config(args.config_file, args.opts)
     resolve_device(cfg.train.device)
     check_processes(args, cfg)

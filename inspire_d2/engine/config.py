@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError
+from ..model_zoo import closest_config, find_config
 
 __all__ = ["SECTIONS", "config_digest", "load_config", "save_config"]
 
@@ -24,14 +25,19 @@ SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Load a config file (.py, or a run's config.yaml) and apply ``key=value`` overrides.
 
+    Where there is no such file, it may be one that comes with inspire_d2: see :func:`find_config`.
+
     Raises:
         InputError: the file is missing or does not load; a section is missing; an override is
             malformed, names a key that does not exist, or has another type than the key's value.
     """
     if not path:
         raise InputError("--config-file is missing: name a config, such as one under configs/.")
+    path = find_config(path)
     if not os.path.isfile(path):
-        raise InputError(f"config file {path} does not exist.")
+        close = closest_config(path)
+        hint = f"; did you mean {close}?" if close else "."
+        raise InputError(f"config file {path} does not exist{hint}")
     if os.path.splitext(path)[1] not in (".py", ".yaml", ".yml"):
         raise InputError(f"config file {path} is neither a .py nor a .yaml file.")
     try:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..errors import InputError, first_few
+from ..model_zoo import find_config
 from .checkpoint import ReportingCheckpointer
 from .checkpoint_files import newest_checkpoint
 from .config import load_config
@@ -29,7 +30,7 @@ def load_trained(
 
     Args:
         run: the run's folder, with config.yaml and a checkpoint, of which the newest is taken; or
-            any config file, with ``checkpoint``.
+            any config file, also by the name of one that comes along, with ``checkpoint``.
         overrides: ``key=value``; ``train.init_checkpoint=FILE`` takes that checkpoint,
             ``train.device=cpu`` that device.
         checkpoint: a file, or an address that Detectron2 knows, instead of the newest.
@@ -62,6 +63,7 @@ def load_trained(
 
 def _config_of(run: Path) -> Path:
     """Return the config file of a run's folder, or the file itself."""
+    run = Path(find_config(str(run)))
     if not run.exists():
         raise InputError(
             f"{run} does not exist: name the output folder of a run of train_net.py, or a config "
