@@ -236,6 +236,7 @@ class Output(contextlib.ExitStack):
         """Write the predictions of one image or frame."""
         from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
+        from inspire_d2.data.images import write_image
         from inspire_d2.predictor import as_instances, draw, masks_of
 
         what, source, threshold = self.args.what, picture.source, self.args.threshold
@@ -285,13 +286,6 @@ def json_list(path: Path, begin: str, end: str) -> Iterator[Callable[[Any], None
             yield lambda item: file.write(next(before) + json.dumps(item))
         finally:
             file.write(end)
-
-
-def write_image(path: str | Path, pixels: np.ndarray) -> None:
-    """Write an image file; raises InputError where that cannot be done."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if not cv2.imwrite(str(path), pixels):
-        raise InputError(f"{path} cannot be written: is the disk full, or the folder read-only?")
 
 
 if __name__ == "__main__":

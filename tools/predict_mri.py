@@ -5,15 +5,23 @@
     python tools/predict_mri.py --run runs/mri/atlas_unet_inspire --layout folders --images new/t1
 
 Takes the run's config.yaml and newest checkpoint, and volumes in one of the layouts of
-datasets/prepare_mri.py, which need no label files. Writes CASE.nii.gz to --output, with the affine
-and the header of the case's first image, and as labels those of the set that the model was trained
-on. A case that cannot be used is told at the end, the others are done; then the exit code is 2.
+datasets/prepare_mri.py, which need no label files. Writes to --output
+
+    CASE.nii.gz         the label map, with the affine and the header of the case's first image, and
+                        as labels those of the set that the model was trained on
+    CASE.png            slices with what was found in them, the patient's right on the left
+    predictions.csv     a line a case and region, with all that lies in the region: voxels,
+                        millilitres, connected parts; seconds are the case's
+
+A case that cannot be used is told at the end, the others are done; then the exit code is 2.
 """
 
 import argparse
+import csv
 import resource
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
 
 LAYOUTS = ("brats", "atlas", "lgg", "folders")
+COLUMNS = ("case", "region", "voxels", "ml", "parts", "seconds")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -80,15 +89,17 @@ def predict_all(args: argparse.Namespace) -> None:
     cfg, model = load_trained(args.run, args.opts)
     about = training_set(cfg, args)
     mapper = instantiate(cfg.dataloader.test.mapper)
+    table = Table(args.output / "predictions.csv", [case.name for case in cases])
     for number, case in enumerate(cases, 1):
         start = time.monotonic()
         try:
-            counts = predict(case, model, mapper, about, args)
-            told = ", ".join(f"label {label}: {count} voxels" for label, count in counts.items())
+            found = predict(case, model, mapper, about, args)
+            told = ", ".join(f"{row['region']} {row['ml']} ml" for row in found)
         except InputError as error:
             problems.add("cases that cannot be used", error)
-            told = "not done, see below"
+            found, told = [], "not done, see below"
         seconds = time.monotonic() - start
+        table.add(row | {"case": case.name, "seconds": f"{seconds:.1f}"} for row in found)
         left = seconds * (len(cases) - number) / 60
         print(
             f"{case.name} ({number} of {len(cases)}): {told}; {seconds:.1f} s, "
@@ -137,14 +148,14 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
         item = {"labels": args.labels, "axis": args.axis, "channels": None}
     labels = item["labels"] if args.labels is None else args.labels
     axis = item["axis"] if args.axis is None else args.axis
-    regions = dict(cfg.model.sem_seg_head.loss.regions)
+    regions = {name: list(values) for name, values in cfg.model.sem_seg_head.loss.regions.items()}
     return {"labels": labels, "axis": axis, "channels": item["channels"], "regions": regions}
 
 
 def predict(
     case: Any, model: Any, mapper: Any, about: dict[str, Any], args: argparse.Namespace
-) -> dict[int, int]:
-    """Segment one case and write it; return the number of voxels of each label.
+) -> list[dict[str, Any]]:
+    """Segment one case, write and draw it; return what the table says of each region.
 
     Raises:
         InputError: its files cannot be used, or it has other channels than the model's set.
@@ -165,7 +176,68 @@ def predict(
         model([item])[0]["sem_seg"], about["regions"], about["labels"], args.threshold
     )
     write_label_map(loaded.entry, label_map, path_of(case, args))
-    return {label: int((label_map == label).sum()) for label in about["labels"]}
+    draw(loaded, label_map, about, args.output / f"{case.name}.png")
+    return measure(label_map, about["regions"], loaded.entry["spacing"])
+
+
+def draw(loaded: Any, label_map: Any, about: dict[str, Any], path: Path) -> None:
+    """Write a sheet of slices; pictures lie as they do in their files, volumes as in a clinic."""
+    import numpy as np
+
+    from inspire_d2.data.images import write_image
+    from inspire_d2.data.nifti import region_labels
+    from inspire_d2.visualization.slices import radiological, slice_sheet
+
+    entry = loaded.entry
+    spacing = [mm for axis, mm in enumerate(entry["spacing"]) if axis != entry["axis"]]
+    turn = (False, False, False)
+    if entry["reference"] is not None:
+        turn = radiological(np.asarray(entry["affine"]), entry["axis"])
+    names = {
+        value: name for name, value in region_labels(about["regions"], about["labels"]).items()
+    }
+    # The last channel, for brain tumours FLAIR, shows most of what is not healthy.
+    write_image(path, slice_sheet(loaded.image[:, -1], label_map, spacing, names, turn=turn))
+
+
+def measure(label_map: Any, regions: dict[str, Any], spacing: list[float]) -> list[dict[str, Any]]:
+    """Return voxels, millilitres and 26-connected parts of each region."""
+    import numpy as np
+    from scipy import ndimage
+
+    from inspire_d2.evaluation.lesions import NEIGHBOURS
+
+    rows = []
+    for name, values in regions.items():
+        mask = np.isin(label_map, values)
+        voxels = int(mask.sum())
+        millilitres = f"{voxels * float(np.prod(spacing)) / 1000:.2f}"
+        parts = ndimage.label(mask, NEIGHBOURS)[1]
+        rows.append({"region": name, "voxels": voxels, "ml": millilitres, "parts": parts})
+    return rows
+
+
+class Table:
+    """predictions.csv: what it says of other cases stays, of these it is written anew."""
+
+    def __init__(self, path: Path, cases: list[str]) -> None:
+        self.path = path
+        kept = []
+        try:
+            if path.exists():
+                with path.open(newline="", encoding="utf-8") as file:
+                    kept = [row for row in csv.DictReader(file) if row.get("case") not in cases]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, COLUMNS).writeheader()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be used: {error}.") from error
+        self.add(kept)
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Write rows at the end."""
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS, extrasaction="ignore").writerows(rows)
 
 
 if __name__ == "__main__":

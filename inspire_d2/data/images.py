@@ -1,11 +1,15 @@
-"""What can be told of an image file before its pixels are read, and why one cannot be read."""
+"""Image files: what can be told before the pixels are read, why one cannot be read, writing."""
 
+import os
+
+import cv2
+import numpy as np
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from inspire_d2.errors import InputError
 
-__all__ = ["cannot_be_read", "check_image_header", "unreadable", "upright_size"]
+__all__ = ["cannot_be_read", "check_image_header", "unreadable", "upright_size", "write_image"]
 
 EXIF_ORIENTATION = 0x0112
 
@@ -61,3 +65,18 @@ def unreadable(error: Exception) -> str:
     if "cannot identify" in str(error):
         return "not an image"
     return str(error) or type(error).__name__
+
+
+def write_image(path: str | os.PathLike, pixels: np.ndarray) -> None:
+    """Write uint8 (H, W) or (H, W, 3) in BGR as an image file, with the folders that it lacks.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        written = cv2.imwrite(os.fspath(path), pixels)
+    except (OSError, cv2.error):
+        written = False
+    if not written:
+        raise InputError(f"{path} cannot be written: is the disk full, or the folder read-only?")

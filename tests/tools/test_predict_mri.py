@@ -1,8 +1,10 @@
 """From NIfTI files to label maps with a trained model, whatever some of the files are."""
 
+import csv
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,22 @@ def test_label_maps_lie_where_the_images_do(run: Path, images: Path) -> None:
     assert label_map.get_data_dtype() == np.uint8
 
 
+def test_table_and_sheet_of_slices(run: Path, images: Path) -> None:
+    block = write_case(images, "x", 0)
+    output = predict(run, images)
+    write_case(images, "y", 1)
+    predict(run, images, "--skip-existing")
+    with open(output / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == ["x", "y"]
+    volume = abs(np.linalg.det(AFFINE[:3, :3])) * block.sum() / 1000
+    assert float(rows[0]["ml"]) == pytest.approx(volume, rel=0.02)  # spacing is of single axes
+    assert int(rows[0]["voxels"]) == block.sum() and rows[0]["parts"] == "1"
+    sheet = cv2.imread(str(output / "x.png"))
+    coloured = np.ptp(sheet.astype(int), axis=2) > 20
+    assert 0.05 < coloured.mean() < 0.6
+
+
 def test_a_broken_case_does_not_stop_the_others(
     run: Path, images: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -90,7 +108,8 @@ def test_a_broken_case_does_not_stop_the_others(
     with pytest.raises(SystemExit) as ended:
         predict(run, images)
     assert ended.value.code == 2
-    assert [path.name for path in (run.parent / "predicted").iterdir()] == ["good.nii.gz"]
+    there = sorted(path.name for path in (run.parent / "predicted").iterdir())
+    assert there == ["good.nii.gz", "good.png", "predictions.csv"]
     told = capsys.readouterr().err
     assert "predicted in part" in told and "broken" in told
 
