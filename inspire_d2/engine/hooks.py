@@ -9,7 +9,7 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils.events import EventWriter, get_event_storage
 
-__all__ = ["MemoryMonitor", "ProgressWriter", "peak_memory_gb"]
+__all__ = ["EarlyEstimate", "MemoryMonitor", "ProgressWriter", "peak_memory_gb"]
 
 
 def peak_memory_gb() -> float:
@@ -27,6 +27,32 @@ class MemoryMonitor(HookBase):
     def after_step(self) -> None:
         """Put the peak so far."""
         self.trainer.storage.put_scalar("memory_gb", peak_memory_gb(), smoothing_hint=False)
+
+
+class EarlyEstimate(HookBase):
+    """Log how long a run takes as soon as that is known, where the first line of progress is far.
+
+    Comes after Detectron2's IterationTimer, which leaves the first iterations out.
+    """
+
+    def __init__(self, period: int, patience: float = 30.0) -> None:
+        """Take the iterations between lines, and the seconds that a line may take to come."""
+        self._period, self._patience = period, patience
+        self._told = False
+
+    def after_step(self) -> None:
+        """Log it once."""
+        histories = self.trainer.storage.histories()
+        if self._told or "time" not in histories:
+            return
+        self._told = True
+        seconds = histories["time"].latest()
+        if seconds * self._period > self._patience:
+            left = seconds * (self.trainer.max_iter - self.trainer.iter - 1)
+            logging.getLogger("detectron2").info(
+                f"some {seconds:.2g} s/iteration, {datetime.timedelta(seconds=int(left))} left; a "
+                f"line follows every {self._period} iterations"
+            )
 
 
 class ProgressWriter(EventWriter):

@@ -20,7 +20,7 @@ from torch import nn
 
 from .checkpoint import ReportingCheckpointer
 from .checkpointing import CheckpointHook
-from .hooks import MemoryMonitor, ProgressWriter
+from .hooks import EarlyEstimate, MemoryMonitor, ProgressWriter
 from .norms import fit_sync_batch_norm
 from .optim import scale_lr
 from .precision import make_trainer
@@ -84,7 +84,10 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     start = trainer.iter + 1 if checkpointer.resumed else 0
     if comm.is_main_process():
         mend_metrics(os.path.join(cfg.train.output_dir, "metrics.json"), start, line.due)
-        trainer.register_hooks([hooks.PeriodicWriter(_writers(cfg), period=cfg.train.log_period)])
+        period = cfg.train.log_period
+        trainer.register_hooks(
+            [EarlyEstimate(period), hooks.PeriodicWriter(_writers(cfg), period=period)]
+        )
     trainer.train(start, cfg.train.max_iter)
     return results
 
