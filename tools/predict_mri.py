@@ -188,16 +188,21 @@ def draw(loaded: Any, label_map: Any, about: dict[str, Any], path: Path) -> None
     from inspire_d2.data.nifti import region_labels
     from inspire_d2.visualization.slices import radiological, slice_sheet
 
-    entry = loaded.entry
-    spacing = [mm for axis, mm in enumerate(entry["spacing"]) if axis != entry["axis"]]
+    entry, axis = loaded.entry, loaded.entry["axis"]
+    spacing = [mm for number, mm in enumerate(entry["spacing"]) if number != axis]
     turn = (False, False, False)
     if entry["reference"] is not None:
-        turn = radiological(np.asarray(entry["affine"]), entry["axis"])
+        turn = radiological(np.asarray(entry["affine"]), axis)
     names = {
         value: name for name, value in region_labels(about["regions"], about["labels"]).items()
     }
-    # The last channel, for brain tumours FLAIR, shows most of what is not healthy.
-    write_image(path, slice_sheet(loaded.image[:, -1], label_map, spacing, names, turn=turn))
+    # The last channel, for brain tumours FLAIR, shows most of what is not healthy. Around the head
+    # it is 0, which is the mean of the brain.
+    image = loaded.image[:, -1]
+    image = np.where(image == 0, image.min(), image)
+    first = entry["crop"][axis][0]
+    sheet = slice_sheet(image, label_map, spacing, names, turn=turn, first=first)
+    write_image(path, sheet)
 
 
 def measure(label_map: Any, regions: dict[str, Any], spacing: list[float]) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ def slice_sheet(
     labels: Mapping[int, str],
     *,
     turn: tuple[bool, bool, bool] = (False, False, False),
+    first: int = 0,
     num_slices: int = 12,
     columns: int = 4,
     tile_width: int = 240,
@@ -51,6 +52,7 @@ def slice_sheet(
         spacing: of H and W in millimetres; slices keep their true proportions.
         labels: each value's name, in the order in which they are painted.
         turn: as :func:`radiological` returns it.
+        first: the number of the first slice in the volume that these are cut out of.
         num_slices: how many at most, spread evenly over those with a label, or over all where
             there is no label.
         columns: tiles side by side.
@@ -67,7 +69,7 @@ def slice_sheet(
     tiles = []
     for number, one, value in zip(shown, grey.astype(np.uint8), values, strict=True):
         tile = _drawn(one, value, tuple(labels), (tile_width, height))
-        _write(tile, f"slice {number}", (6, 16), (255, 255, 255))
+        _write(tile, f"slice {first + number}", (6, 16), (255, 255, 255))
         tiles.append(cv2.copyMakeBorder(tile, 0, _GAP, 0, _GAP, cv2.BORDER_CONSTANT))
     columns = min(columns, len(tiles))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
