@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
+from detectron2.config import instantiate
 
+import inspire_d2
 from inspire_d2 import model_zoo
 from inspire_d2.engine.config import config_digest, load_config
 from inspire_d2.errors import InputError
@@ -80,3 +83,14 @@ def test_path_that_is_neither_is_left_as_it_is(tmp_path: Path) -> None:
 def test_config_file_that_is_misspelt() -> None:
     with pytest.raises(InputError, match=f"rcn_r18_inspire does not exist; did you mean {NAME}?"):
         load_config("polyp/mask_rcn_r18_inspire")
+
+
+def test_config_by_name_is_loaded_with_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    model = instantiate(model_zoo.get_config(NAME).model)
+    torch.save({"model": model.state_dict()}, path)
+    with pytest.raises(InputError, match="no checkpoint of its own: name one"):
+        inspire_d2.load(NAME, device="cpu")
+    loaded = inspire_d2.load(NAME, path, device="cpu").model
+    weights = zip(loaded.parameters(), model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
