@@ -226,6 +226,7 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
         return []
     running: dict[subprocess.Popen[bytes], Run] = {}
     failed, done, start = [], 0, time.monotonic()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no run behind
     try:
         while waiting or running:
             while waiting and len(running) < args.jobs:
@@ -241,11 +242,12 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
                     continue
                 say(f"{run} done; {len(waiting) + len(running)} to go, about {left:.0f} min left")
     finally:
-        # After Ctrl-C, which the runs, in groups of their own, did not see.
+        # After Ctrl-C or SIGTERM, which the runs, in groups of their own, did not see.
         for process in running:
             process.send_signal(signal.SIGINT)
         for process in running:
             process.wait()
+        signal.signal(signal.SIGTERM, before)
     return failed
 
 

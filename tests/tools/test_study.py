@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from inspire_d2.engine.config import load_config, save_config
@@ -142,7 +143,8 @@ def test_runs_of_another_length_are_not_mixed(
     assert f"max_iter={length}, not 20" in done.stderr
 
 
-def test_interrupt_shows_what_is_finished(weights: Path, output: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_shows_what_is_finished(stop: int, weights: Path, output: Path) -> None:
     finish(output, "C1", "plain", 0, [0.5] * IMAGES)
     command = [sys.executable, ROOT / "tools" / "study.py", "--weights", weights, "--output",
                output, "--centres", "C1", "--seeds", "0", "1", "--variants", "plain"]  # fmt: skip
@@ -157,12 +159,14 @@ def test_interrupt_shows_what_is_finished(weights: Path, output: Path) -> None:
     while "2 runs, 1 of them" not in process.stderr.readline():
         assert process.poll() is None
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
     assert "| plain | 1 |" in out
+    commands = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
+    assert not any(str(output) in word for command in commands for word in command)
 
 
 def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path) -> None:
