@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError
 from ..model_zoo import closest_config, find_config
+from .config_yaml import read_yaml
 
 __all__ = ["SECTIONS", "config_digest", "load_config", "save_config"]
 
@@ -41,7 +42,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     if os.path.splitext(path)[1] not in (".py", ".yaml", ".yml"):
         raise InputError(f"config file {path} is neither a .py nor a .yaml file.")
     try:
-        cfg = LazyConfig.load(path)
+        cfg = LazyConfig.load(path) if path.endswith(".py") else read_yaml(path)
+    except InputError:
+        raise
     except Exception as error:
         # A config is a program: anything can go wrong in it.
         raise InputError(

@@ -1,0 +1,90 @@
+"""Configs in yaml: what is read, and what is refused before it can run."""
+
+from pathlib import Path
+
+import pytest
+
+from inspire_d2.engine.config import load_config, save_config
+from inspire_d2.engine.config_yaml import read_yaml
+from inspire_d2.errors import InputError
+from inspire_d2.model_zoo import get_config, list_configs
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: !!python/object/apply:os.system ['touch canary']",
+        "a: !!python/object/new:os.system ['touch canary']",
+        "a: !!python/name:os.system",
+        "a: !!python/module:os",
+        "!!python/object/apply:builtins.eval [\"open('canary', 'w')\"]",
+    ],
+)
+def test_tags_that_are_code_are_refused(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=r"config.yaml is refused: .*\(line 1\), which may be code"
+    ):
+        load_config(written(tmp_path, text))
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "subprocess.Popen", "builtins.eval", "builtins.exec", "runpy.run_path"),
+        *("torch.os.system", "cv2.os.system", "cv2.os.popen"),  # by another name
+        *("torch.load", "torch.hub.load", "torch.jit.load", "numpy.load", "yaml.unsafe_load"),
+        *("detectron2.config.LazyConfig.load", "detectron2.config.instantiate"),
+    ],
+)
+def test_targets_that_may_run_anything_are_refused(target: str, tmp_path: Path) -> None:
+    text = f"model: [{{a: {{_target_: {target}, command: touch canary}}}}]"
+    with pytest.raises(InputError, match=f"refused: its _target_ {target} may run anything"):
+        load_config(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "target", ["torch.nn.Conv2d", "my_project.heads.Mine", "functools.partial"]
+)
+def test_other_targets_are_read(target: str, tmp_path: Path) -> None:
+    assert read_yaml(written(tmp_path, f"a: {{_target_: {target}}}")).a._target_ == target
+
+
+def test_tuples_of_detectron2_are_lists(tmp_path: Path) -> None:
+    assert list(read_yaml(written(tmp_path, "a: !!python/tuple [1, 2]")).a) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1, 2", "is not valid yaml"),
+        ("a: &a [*a]", "it contains itself"),
+        ("\x00", "is not valid yaml"),
+        ("[" * 5000, "is not valid yaml"),
+        (
+            "a: &a [1,1,1,1,1,1,1,1,1]\n"
+            + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),  # noqa: E501
+            "stands for more than 1000000 values",
+        ),
+    ],
+    ids=["cut off", "cyclic", "binary", "deep", "many laughs"],
+)  # fmt: skip
+def test_broken_files_are_told(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        load_config(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_saved_configs_are_read(name: str, tmp_path: Path) -> None:
+    cfg = get_config(name)
+    save_config(cfg, str(tmp_path / "config.yaml"))
+    assert load_config(str(tmp_path / "config.yaml")).model.keys() == cfg.model.keys()
