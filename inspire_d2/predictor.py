@@ -94,7 +94,7 @@ class Predictor:
             )
         self.cfg, self.model = cfg, model
         self.channel_order, self.batch_size = channel_order, batch_size
-        self._augmentations, self._model_order = mapper.augmentations, mapper.image_format
+        self.augmentations, self.model_order = mapper.augmentations, mapper.image_format
 
     def __call__(self, images: Image | Sequence[Image]) -> Any:
         """Predict one image, or each of a list.
@@ -126,14 +126,14 @@ class Predictor:
             InputError: it cannot be read, or is of another shape or type.
         """
         if isinstance(image, str | os.PathLike):
-            pixels = read_image(image, self._model_order)
+            pixels = read_image(image, self.model_order)
         else:
             _check_array(image)
-            pixels = image if self.channel_order == self._model_order else image[:, :, ::-1]
+            pixels = image if self.channel_order == self.model_order else image[:, :, ::-1]
         height, width = pixels.shape[:2]
         transformed = T.AugInput(pixels)
         try:
-            self._augmentations(transformed)
+            self.augmentations(transformed)
         except Exception as error:  # whatever a transform raises on a size that it cannot make
             raise InputError(
                 f"an image of {width}x{height} cannot be brought to the size that the model takes "
@@ -153,9 +153,10 @@ class Predictor:
         dataset = self.cfg.dataloader.test.dataset
         known = MetadataCatalog.get(str(dataset.get("name") or dataset.get("names")))
         names = known.get("thing_classes") or ()
-        if len(names) != number:
-            names = ["polyp"] if number == 1 else [f"class {k + 1}" for k in range(number)]
         ids = known.get("thing_dataset_id_to_contiguous_id") or {k + 1: k for k in range(number)}
+        if len(names) != number:  # the model is of another set's classes
+            names = ["polyp"] if number == 1 else [f"class {k + 1}" for k in range(number)]
+            ids = {k + 1: k for k in range(number)}
         return [{"id": i, "name": names[k]} for i, k in sorted(ids.items(), key=lambda one: one[1])]
 
     @torch.no_grad()

@@ -37,12 +37,12 @@ def gather(coarse: torch.Tensor, reads: Reads) -> torch.Tensor:
     """Read coarse (N, d, h, w): a map (N, d, H, W), channels last in memory."""
     table = coarse.permute(0, 2, 3, 1).reshape(-1, coarse.shape[1])
     per_read = reads.rows.shape[-1]
-    read = F.embedding_bag(
-        reads.rows.view(-1, per_read),
-        table,
-        mode="sum",
-        per_sample_weights=reads.weights.reshape(-1, per_read).to(table.dtype),
-    )
+    rows = reads.rows.view(-1, per_read)
+    weights = reads.weights.reshape(-1, per_read).to(table.dtype)
+    if torch.onnx.is_in_onnx_export():  # ONNX has no such sum, but its parts
+        read = sum(table[rows[:, k].long()] * weights[:, k, None] for k in range(per_read))
+    else:
+        read = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
     return read.view(*reads.rows.shape[:3], -1).permute(0, 3, 1, 2)
 
 

@@ -26,7 +26,7 @@ def project(
     x and ``onto`` should be, or they are copied.
     """
     batch, _, height, width = x.shape
-    weight = weight.to(x.dtype).expand(batch, -1, -1).mT
+    weight = weight.to(x.dtype).expand(batch, -1, -1).transpose(1, 2)
     rows = as_rows(x)
     out = torch.bmm(rows, weight) if onto is None else torch.baddbmm(as_rows(onto), rows, weight)
     return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
@@ -39,6 +39,8 @@ def as_rows(x: torch.Tensor) -> torch.Tensor:
 
 def add_weighted(x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Compute x + weight * y for maps x, y (N, d, H, W) and a weight (N, 1, H, W)."""
+    if torch.jit.is_tracing():  # an exported graph has no functions of Python
+        return torch.addcmul(x, weight, y)
     return _AddWeighted.apply(x, weight, y)
 
 

@@ -1,0 +1,1 @@
+"""Models for other programs: TorchScript and ONNX, checked against the model they come from."""

@@ -1,0 +1,74 @@
+"""What the runner does without PyTorch and Pillow, against what they and Detectron2 do."""
+
+import ast
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.layers import paste_masks_in_image
+from PIL import Image
+
+from inspire_d2.export import run_onnx
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((97, 131), (40, 61)), ((40, 61), (97, 131)), ((64, 64), (64, 31)), ((5, 300), (9, 20)), ((1, 1), (3, 2))],  # noqa: E501
+)  # fmt: skip
+def test_images_are_resized_as_pillow_does(before: tuple[int, int], after: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*before, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(image).resize(after[::-1], Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(run_onnx.resize_image(image, *after), expected)
+
+
+def test_sizes_are_detectron2s() -> None:
+    generator = np.random.default_rng(0)
+    for height, width, short, longest in generator.integers(1, 2000, (300, 4)):
+        expected = ResizeShortestEdge.get_output_shape(height, width, short, longest)
+        rule = {"short_edge": int(short), "max_size": int(longest)}
+        assert run_onnx.input_size(int(height), int(width), rule) == expected
+    assert run_onnx.input_size(3, 4, {"height": 7, "width": 9}) == (7, 9)
+
+
+@pytest.mark.parametrize("size", [(50, 70), (9, 11), (24, 32)])
+def test_maps_are_resized_as_pytorch_does(size: tuple[int, int]) -> None:
+    maps = torch.randn(2, 24, 32)
+    expected = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+    found = run_onnx.resize_map(maps.numpy(), *size)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+
+
+def test_masks_are_pasted_as_detectron2_does() -> None:
+    masks, size = torch.rand(20, 28, 28), (80, 120)
+    corner = torch.rand(20, 2) * torch.tensor([100.0, 60.0])
+    # some narrower than a pixel, some beyond the border
+    boxes = torch.cat([corner, corner + torch.rand(20, 2) * 40 + 0.2], dim=1)
+    expected = paste_masks_in_image(masks, boxes, size, threshold=0.5).numpy()
+    found = run_onnx.paste(masks.numpy(), boxes.numpy(), size)
+    assert expected.any(axis=(1, 2)).sum() > 15
+    assert (found == expected).mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("activation", "background"), [("softmax", True), ("softmax", False), ("sigmoid", False)]
+)
+def test_probabilities(activation: str, background: bool) -> None:
+    logits = torch.randn(2, 5, 6) * 20
+    expected = logits.softmax(dim=0)[1:] if background else getattr(logits, activation)(
+        *([0] if activation == "softmax" else [])
+    )  # fmt: skip
+    about = {"activation": activation, "background": background}
+    found = run_onnx.probabilities(logits.numpy(), about)
+    np.testing.assert_allclose(found, expected.squeeze(0).numpy(), atol=1e-6)
+
+
+def test_runner_needs_numpy_and_onnxruntime_alone() -> None:
+    tree = ast.parse(Path(run_onnx.__file__).read_text())
+    modules = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+               for name in node.names}  # fmt: skip
+    modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert modules - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "PIL"}
