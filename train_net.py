@@ -74,7 +74,12 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
 
 def prepare(args: argparse.Namespace) -> "DictConfig":
     """Load the config and check everything that can be checked before a model is built."""
-    from inspire_d2.engine.checks import check_datasets, check_output_dir, find_checkpoint
+    from inspire_d2.engine.checks import (
+        check_datasets,
+        check_output_dir,
+        check_periods,
+        find_checkpoint,
+    )
     from inspire_d2.engine.config import load_config
     from inspire_d2.engine.launch import check_processes, resolve_device
     from inspire_d2.engine.scoring import find_checkpoints
@@ -82,6 +87,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
 
     args.config_file = find_config(args.config_file)  # Detectron2's set-up logs the file, too
     cfg = load_config(args.config_file, args.opts)
+    check_periods(cfg)
     resolve_device(cfg.train.device)
     check_processes(args, cfg)
     if args.slurm_task and args.slurm_task.restarts and not args.eval_only:

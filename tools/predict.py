@@ -223,7 +223,8 @@ class Output(contextlib.ExitStack):
             self.list_image = self.enter_context(json_list(images, '{"images": [', end))
             self.list_result = self.enter_context(json_list(results, "[", "]\n"))
         if "csv" in args.what:
-            table = open(args.output / "predictions.csv", "w", 1, newline="", encoding="utf-8")  # noqa: SIM115
+            path = args.output / "predictions.csv"  # file names may be no UTF-8
+            table = open(path, "w", 1, newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
             self.row = csv.writer(self.enter_context(table)).writerow
             self.row(COLUMNS)
 

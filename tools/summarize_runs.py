@@ -11,11 +11,14 @@ import json
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
 from inspire_d2.errors import InputError, exit_on_input_error
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # Column, task and metric in evaluation.json, format
 SCORES = (
@@ -41,9 +44,21 @@ def summarize(run: Path) -> dict[str, str]:
     try:
         scores = json.loads((run / "evaluation.json").read_text())
         lines = [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{run} is not a finished run: {error}.") from error
     cfg = load_config(str(run / "config.yaml"))
+    try:
+        return _row(run, scores, lines, cfg)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{run} is not a run of train_net.py: its evaluation.json, metrics.json or config.yaml "
+            f"holds something else ({error})."
+        ) from error
+
+
+def _row(
+    run: Path, scores: dict[str, Any], lines: list[dict[str, Any]], cfg: "DictConfig"
+) -> dict[str, str]:
     row = {
         "run": run.name,
         "seed": str(cfg.train.seed),

@@ -30,6 +30,7 @@ _REQUIRED = {
     "annotations": ("id", "image_id", "category_id", "bbox"),
 }
 _SCAN_FROM = 32  # images in a folder from which listing it beats asking for each of them
+_LONGEST = 1_000_000  # pixels, of an image's side: more is a mistake
 _OPENED = 2000  # images opened before a run, evenly spread: a second, or some where files are far
 
 
@@ -65,7 +66,7 @@ def read_coco(json_file: str) -> dict[str, Any]:
         content = json.loads(Path(json_file).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{json_file} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{json_file} is not a json file, or only a part of one: {error}"
         ) from error
@@ -79,10 +80,20 @@ def read_coco(json_file: str) -> dict[str, Any]:
         _check_ids(json_file, key, [row["id"] for row in rows])
     for image in content["images"]:
         size = (image["width"], image["height"])
-        if not all(isinstance(side, int) and side > 0 for side in size):
+        if not all(isinstance(side, int) and 0 < side <= _LONGEST for side in size):
             raise InputError(
                 f"{json_file}: image {image['id']} has width {size[0]!r} and height {size[1]!r}:"
-                " give both in pixels, as whole numbers above 0"
+                f" give both in pixels, as whole numbers from 1 to {_LONGEST}"
+            )
+        if not isinstance(image["file_name"], str) or "\0" in image["file_name"]:
+            raise InputError(
+                f"{json_file}: image {image['id']} has the file_name {image['file_name']!r}, which"
+                " is no file's name"
+            )
+    for one in content["annotations"]:
+        if one.get("iscrowd", 0) not in (0, 1):
+            raise InputError(
+                f"{json_file}: annotation {one['id']} has iscrowd {one['iscrowd']!r}, not 0 or 1"
             )
     return content
 

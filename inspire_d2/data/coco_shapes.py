@@ -129,6 +129,10 @@ def check_scored(json_file: str, content: dict[str, Any]) -> None:
     _refuse(json_file, content, wrong, what)
 
 
+# What COCO's compressed counts are written in; taken out, nothing may be left
+_RLE_LETTERS = dict.fromkeys(range(48, 112))
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
@@ -161,6 +165,8 @@ def _rle_problem(rle: Any, size: tuple[int, int]) -> str | None:
         counts = rle["counts"]
         if not all(type(n) is int and n >= 0 for n in counts) or sum(counts) != size[0] * size[1]:
             return "whose RLE counts do not add up to the image's pixels"
+    elif not rle["counts"].isascii() or rle["counts"].translate(_RLE_LETTERS):
+        return "whose RLE counts are no compressed RLE"
     return None
 
 

@@ -73,10 +73,11 @@ def write_image(path: str | os.PathLike, pixels: np.ndarray) -> None:
     Raises:
         InputError: it cannot be written.
     """
+    # Not imwrite, which a name that is no UTF-8 makes crash.
+    _, content = cv2.imencode(os.path.splitext(path)[1], pixels)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        written = cv2.imwrite(os.fspath(path), pixels)
-    except (OSError, cv2.error):
-        written = False
-    if not written:
-        raise InputError(f"{path} cannot be written: is the disk full, or the folder read-only?")
+        with open(path, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error

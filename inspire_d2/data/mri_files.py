@@ -1,6 +1,7 @@
 """Reading a NIfTI file, or the pictures that are a volume's slices, to their end."""
 
 import gzip
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _BROKEN = (
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
 )
+_CHUNK = 2**20  # bytes read at a time
+_SPARE = 2**24  # bytes that may follow the voxels
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # of a file in metres, in micrometres; others are in mm
 
 
@@ -144,15 +147,37 @@ def _read_picture(path: Path, modes: tuple[str, ...]) -> np.ndarray:
 
 
 def _read(path: Path) -> bytes:
-    """Read and unpack a whole file, whose gzip checksum is tested by that."""
+    """Read and unpack a file as far as its header says, whatever size that is said to be.
+
+    What follows is read too, for the checksum of gzip, but for more than a little: it would be an
+    archive made to fill the memory.
+    """
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            content = bytearray(file.read(_CHUNK))
+            header_class = _kind(path, content).header_class
+            header = header_class(bytes(content[: header_class.sizeof_hdr]), check=False)
+            voxels = math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+            wanted = max(0, int(header["vox_offset"])) + voxels
+            while len(content) < wanted + _SPARE and (chunk := file.read(_CHUNK)):
+                content += chunk
+            if len(content) >= wanted + _SPARE and file.read(1):
+                raise BadFileError("files that go on after their voxels", str(path))
+    except BadFileError:
+        raise
+    except _BROKEN as error:
         why = _why(error)
-        if not (isinstance(error, OSError) and error.strerror):
+        if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
             why = f"truncated or damaged gzip: {why}"
         raise BadFileError("files that cannot be read", f"{path} ({why})") from error
+    if len(content) < wanted:
+        raise BadFileError(
+            "files that cannot be read",
+            f"{path} (truncated: {len(content)} bytes, its header says {wanted})",
+        )
+    return bytes(content)
 
 
 def _kind(path: Path, content: bytes) -> type[nib.Nifti1Image]:

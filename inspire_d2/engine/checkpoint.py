@@ -3,8 +3,11 @@
 import logging
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from fvcore.common.checkpoint import _IncompatibleKeys
@@ -128,11 +131,27 @@ class ReportingCheckpointer(DetectionCheckpointer):
             ) from error
 
     def _load_model(self, checkpoint: Any) -> _IncompatibleKeys:
+        self._check_weights(checkpoint["model"])
         if not self._complete:  # else it is a checkpoint of this very model
             fit_input_channels(checkpoint["model"], self.model)
         incompatible = super()._load_model(checkpoint)
         self._judge(incompatible)
         return incompatible
+
+    def _check_weights(self, weights: Any) -> None:
+        """Raise InputError unless it is arrays by name."""
+        wrong = f"a {type(weights).__name__}"
+        if isinstance(weights, Mapping):
+            wrong = ""
+            for key, value in weights.items():
+                array = isinstance(value, np.ndarray | torch.Tensor)
+                if not isinstance(key, str) or not array or getattr(value, "is_sparse", False):
+                    wrong = f"{key!r}, a {type(value).__name__}, among them"
+                    break
+        if wrong:
+            raise InputError(
+                f"checkpoint {self._path} does not hold weights by name: there is {wrong}."
+            )
 
     def _log_incompatible_keys(self, incompatible: _IncompatibleKeys) -> None:
         """Say nothing: the table has told it."""

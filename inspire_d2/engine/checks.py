@@ -25,7 +25,7 @@ from ..data.semantic import SemanticMapper
 from ..errors import InputError
 from .checkpoint_files import newest_checkpoint
 
-__all__ = ["check_datasets", "check_output_dir", "find_checkpoint"]
+__all__ = ["check_datasets", "check_output_dir", "check_periods", "find_checkpoint"]
 
 # Classes of pixels, and those that a backbone was pretrained on.
 _NOT_THINGS = re.compile(r"\.(sem|backbone)")
@@ -153,6 +153,14 @@ def _check_registered(name: str) -> CocoSet | None:
     coco = CocoSet(json_file, read_coco(json_file), os.fspath(metadata["image_root"]))
     check_coco(coco)
     return coco
+
+
+def check_periods(cfg: DictConfig) -> None:
+    """Raise InputError where a number of iterations is none."""
+    for key in ("train.max_iter", "train.log_period", "train.checkpointer.period"):
+        value = OmegaConf.select(cfg, key)
+        if value is not None and not (type(value) is int and value >= 1):
+            raise InputError(f"{key}={value!r} must be a whole number from 1 up.")
 
 
 def check_output_dir(output_dir: str, *, resume: bool) -> None:

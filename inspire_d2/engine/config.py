@@ -45,7 +45,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         cfg = LazyConfig.load(path) if path.endswith(".py") else read_yaml(path)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # A config is a program: anything can go wrong in it.
         raise InputError(
             f"config file {path} does not load: {type(error).__name__}: {error}"
@@ -178,7 +178,9 @@ def _parse(override: str, text: str) -> Any:
 
 def _match_type(key: str, value: Any, text: str, present: Any) -> Any:
     """Return the value in the type of the one it replaces, or refuse it."""
-    if present is None or value is None or callable(present):
+    if present is None or callable(present):
+        return value
+    if value is None and not isinstance(present, int | float):
         return value
     if isinstance(present, str):
         return value if isinstance(value, str) else text

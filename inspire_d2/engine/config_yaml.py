@@ -34,7 +34,7 @@ _ALLOWED = (
 
 
 class _Loader(yaml.SafeLoader):
-    """yaml's safe loader, and what Detectron2's configs hold: tuples, ShapeSpecs, names of classes."""
+    """yaml's safe loader, and what configs of Detectron2 hold: tuples, ShapeSpecs, classes."""
 
     def construct_name(self, name: str, node: yaml.Node) -> Any:
         """Return the class or function of a name that may stand in a config as a target does."""
@@ -75,6 +75,8 @@ def read_yaml(path: str) -> DictConfig | ListConfig | Any:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"config file {path} is not valid yaml: {reason}") from error
+    if not isinstance(content, dict):
+        return content
     _check_targets(content, path)
     return OmegaConf.create(content, flags={"allow_objects": True})
 

@@ -38,6 +38,8 @@ class ExplainsFailures:
         """
         try:
             super().run_step()
+        except FloatingPointError as error:  # Detectron2's, of proposals
+            raise InputError(self._not_finite(str(error))) from error
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             explained = self._explain(str(error))
             if explained:
@@ -48,13 +50,16 @@ class ExplainsFailures:
         values = {name: float(value.detach()) for name, value in loss_dict.items()}
         wrong = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
         if wrong:
-            raise InputError(
-                f"the loss of iteration {self.iter + 1}{self._where()} is not finite "
-                f"({', '.join(wrong)}); its batch: {self._files()}. The checkpoints before it are "
-                "kept: look at those images and their annotations, lower optimizer.lr, or set "
-                "train.amp.enabled=False, then go on with --resume."
-            )
+            raise InputError(self._not_finite(", ".join(wrong)))
         super()._write_metrics(loss_dict, *args, **kw)
+
+    def _not_finite(self, what: str) -> str:
+        return (
+            f"the loss of iteration {self.iter + 1}{self._where()} is not finite ({what}); its "
+            f"batch: {self._files()}. The checkpoints before it are kept: look at those images and "
+            "their annotations, lower optimizer.lr, or set train.amp.enabled=False, then go on "
+            "with --resume."
+        )
 
     def _explain(self, text: str) -> str:
         """Return the sentence for what torch says, "" for what is none of these."""

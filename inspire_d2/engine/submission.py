@@ -7,14 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
+from ..cli import SCRIPTS
 from .signals import INTERRUPTED, RESUME_ME
 
 __all__ = ["RunEndedError", "TrainingJob"]
 
-TRAIN_NET = Path(__file__).resolve().parents[2] / "train_net.py"
+TRAIN_NET = SCRIPTS / "train_net.py"
 # Of preemption and scancel; of submitit, some time before the time limit.
 STOPS = (signal.SIGTERM, signal.SIGUSR2)
 WRONG_INPUT = 2

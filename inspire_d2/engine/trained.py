@@ -1,14 +1,15 @@
 """A run's model, ready to predict."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
 from ..errors import InputError, first_few
 from ..model_zoo import find_config
+from .build import build
 from .checkpoint import ReportingCheckpointer
 from .checkpoint_files import newest_checkpoint
 from .config import load_config
@@ -55,7 +56,7 @@ def load_trained(
     if "://" not in path and not Path(path).is_file():
         raise InputError(f"checkpoint {path} does not exist.")
     cfg.train.device = resolve_device(device or cfg.train.device)
-    model = instantiate(cfg.model).to(cfg.train.device).eval()
+    model = build(cfg.model, "model").to(cfg.train.device).eval()
     ReportingCheckpointer(model, complete=True).load(path)
     _check_finite(model, path)
     return cfg, model
@@ -64,7 +65,7 @@ def load_trained(
 def _config_of(run: Path) -> Path:
     """Return the config file of a run's folder, or the file itself."""
     run = Path(find_config(str(run)))
-    if not run.exists():
+    if not os.path.exists(run):  # unlike Path, of a name too long as well
         raise InputError(
             f"{run} does not exist: name the output folder of a run of train_net.py, or a config "
             "file."

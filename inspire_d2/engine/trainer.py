@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from detectron2.config import instantiate
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -18,6 +17,7 @@ from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from omegaconf import DictConfig
 from torch import nn
 
+from .build import build
 from .checkpoint import ReportingCheckpointer
 from .checkpointing import CheckpointHook
 from .hooks import EarlyEstimate, MemoryMonitor, ProgressWriter
@@ -43,8 +43,8 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     if cfg.train.get("channels_last"):  # configs saved before it was there lack it
         model = model.to(memory_format=torch.channels_last)
     logger.info("%s", _describe(model))
-    optimizer = instantiate(_with_model(cfg.optimizer, model))
-    loader = instantiate(cfg.dataloader.train)
+    optimizer = build(_with_model(cfg.optimizer, model), "optimizer")
+    loader = build(cfg.dataloader.train, "dataloader.train")
     model = create_ddp_model(model, **_ddp_options(cfg))
     trainer = make_trainer(
         model, loader, optimizer, amp=cfg.train.amp.enabled, device=cfg.train.device
@@ -74,7 +74,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
             ReproducibleStream(loader, cfg.train.seed),
             MetricWindow(),
             line,
-            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            hooks.LRScheduler(scheduler=build(cfg.lr_multiplier, "lr_multiplier")),
             checkpoints,
             hooks.EvalHook(cfg.train.eval_period, score),
         ]
@@ -102,7 +102,7 @@ def run_evaluation(cfg: DictConfig, checkpoint: str) -> OrderedDict[str, Any]:
         # It resizes images itself, from their own size.
         cfg.dataloader.test.mapper.augmentations = []
         tta.wrapper.model = model
-        return evaluate(cfg, instantiate(tta.wrapper))
+        return evaluate(cfg, build(tta.wrapper, "train.tta.wrapper"))
     return evaluate(cfg, create_ddp_model(model, **_ddp_options(cfg)))
 
 
@@ -111,8 +111,8 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> OrderedDict[str, Any]:
 
     Returns {task: {metric: value}} on the main process, {} elsewhere.
     """
-    loader = instantiate(cfg.dataloader.test)
-    evaluator = instantiate(cfg.dataloader.evaluator)
+    loader = build(cfg.dataloader.test, "dataloader.test")
+    evaluator = build(cfg.dataloader.evaluator, "dataloader.evaluator")
     results = inference_on_dataset(model, loader, evaluator)
     if not comm.is_main_process():
         return OrderedDict()
@@ -127,7 +127,7 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> OrderedDict[str, Any]:
 def _build_model(cfg: DictConfig) -> nn.Module:
     """Build a config's model, on its device, with norms that run there."""
     device = torch.device(cfg.train.device)
-    model = instantiate(cfg.model)
+    model = build(cfg.model, "model")
     return fit_sync_batch_norm(model, on_gpu=device.type == "cuda").to(device)
 
 

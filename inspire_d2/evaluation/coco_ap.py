@@ -61,8 +61,12 @@ def evaluate_ap(
     if backend == "hotcoco" and list(max_dets) == STANDARD_MAX_DETS:
         import hotcoco
 
-        hot_truth = hotcoco.COCO(truth.dataset)
-        scorer = hotcoco.COCOeval(hot_truth, hot_truth.loadRes(results), task)
+        try:
+            hot_truth = hotcoco.COCO(truth.dataset)
+            hot_results = hot_truth.loadRes(results)
+        except ValueError as error:  # of a field that has another type
+            raise InputError(f"the truth or the predictions cannot be scored: {error}") from error
+        scorer = hotcoco.COCOeval(hot_truth, hot_results, task)
     else:
         kind = COCOeval if max_dets[2] == 100 else COCOevalMaxDets
         # loadRes adds keys to each result.

@@ -175,7 +175,7 @@ BROKEN = [
     ("t1ce", cut_checksum, "files that cannot be read: {t1ce} (truncated or damaged gzip"),
     ("t1ce", damage, "files that cannot be read: {t1ce} (truncated or damaged gzip"),
     ("seg", truncate, "files that cannot be read: {seg} (truncated or damaged gzip"),
-    ("t2", truncate_unpacked, "files that cannot be read: {t2} (Expected"),
+    ("t2", truncate_unpacked, "files that cannot be read: {t2} (truncated: "),
     ("t2", lambda f: f.write_bytes(b""), "files that cannot be read: {t2} (not a NIfTI file)"),
     ("t2", lambda f: f.write_bytes(b"x" * 999), "files that cannot be read: {t2} (not a NIfTI"),
     ("seg", Path.unlink, "files that cannot be read: {seg} (No such file or directory)"),

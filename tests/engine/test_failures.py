@@ -53,6 +53,14 @@ def product(weight: torch.Tensor, batch: Any) -> torch.Tensor:
     return (weight * batch[0]["value"]).sum()
 
 
+def test_proposals_that_are_not_finite_are_told_as_a_loss_is() -> None:
+    def diverged(weight: torch.Tensor, batch: Any) -> torch.Tensor:
+        raise FloatingPointError("Predicted boxes or scores contain Inf/NaN.")
+
+    with pytest.raises(InputError, match=r"iteration 1 is not finite \(Predicted.*1.0_a.jpg"):
+        run(diverged, batches(1.0))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_names_iteration_and_files(value: float) -> None:
     with pytest.raises(InputError) as told:

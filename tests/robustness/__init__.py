@@ -1,0 +1,1 @@
+"""Hostile and broken input: what every command does with it. ``python -m tests.robustness``."""
