@@ -18,7 +18,7 @@ from torch import nn
 
 from inspire_d2.modeling import AdaptiveFusion, FlowAlign, InspireFPN
 
-__all__ = ["Record", "draw_record", "record", "summarize"]
+__all__ = ["Record", "crop", "draw_record", "record", "summarize"]
 
 # Part, such as "ssba3 lambda": what it made in each of its calls, in order.
 Record = dict[str, list[torch.Tensor]]
@@ -167,9 +167,9 @@ def _draw_map(
     """Draw one map, without what lies beyond the image because of padding."""
     title = f"step {step}: {part}"
     if part.endswith("lambda"):
-        shown = axis.imshow(_crop(made, image), cmap="coolwarm", vmin=0, vmax=2)
+        shown = axis.imshow(crop(made, image.shape[:2]), cmap="coolwarm", vmin=0, vmax=2)
     elif part.endswith("flow"):
-        flow = _crop(made, image)
+        flow = crop(made, image.shape[:2])
         length = np.linalg.norm(flow, axis=0)
         shown = axis.imshow(length, cmap="viridis", vmin=0)
         title += ", px"
@@ -179,16 +179,20 @@ def _draw_map(
             u, v = (part[np.ix_(y, x)] for part in flow)
             axis.quiver(x, y, u, v, color="white", angles="xy", width=0.006)
     else:
-        shown = axis.imshow(_crop(made, image), cmap="magma", vmin=0, vmax=top)
+        shown = axis.imshow(crop(made, image.shape[:2]), cmap="magma", vmin=0, vmax=top)
         title += ", norm"
     axis.set_title(title, fontsize=8)
     bar = axis.figure.colorbar(shown, ax=axis, fraction=0.04, pad=0.02)
     bar.ax.tick_params(labelsize=6)
 
 
-def _crop(made: torch.Tensor, image: np.ndarray) -> np.ndarray:
-    """Cut the padding, less than a stride of the coarsest level, off a map (..., h, w)."""
+def crop(made: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Cut the padding off a map (..., h, w): less than a stride of the coarsest level.
+
+    Args:
+        size: the height and width of the image as the model sees it, without padding.
+    """
     h, w = made.shape[-2:]
-    stride = 2 ** round(np.log2(max(image.shape[0] / h, image.shape[1] / w)))
-    rows, columns = -(-image.shape[0] // stride), -(-image.shape[1] // stride)
+    stride = 2 ** round(np.log2(max(size[0] / h, size[1] / w)))
+    rows, columns = -(-size[0] // stride), -(-size[1] // stride)
     return made[..., :rows, :columns].numpy()
