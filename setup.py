@@ -19,6 +19,9 @@ COMMANDS = {
     "prepare_mri": "datasets.prepare_mri",
     "convert_torchvision": "tools.convert_torchvision",
     "summarize": "tools.summarize_runs",
+    "report": "tools.report",
+    "submit": "tools.submit",
+    "export": "tools.export",
 }
 CONFIG_FOLDERS = find_namespace_packages("configs", exclude=["*__pycache__*"])
 
@@ -49,7 +52,10 @@ setup(
         "inspire_d2.configs",
         *(f"inspire_d2.configs.{name}" for name in CONFIG_FOLDERS),
     ],
-    py_modules=[f"inspire_d2.scripts.{script}" for script in COMMANDS.values()],
+    package_data={"inspire_d2.report": ["templates/*"]},
+    py_modules=[
+        f"inspire_d2.scripts.{script}" for script in (*COMMANDS.values(), "tools.submit_checks")
+    ],
     entry_points={
         "console_scripts": [
             f"inspire-d2-{name.replace('_', '-')} = inspire_d2.cli:{name}" for name in COMMANDS
@@ -64,6 +70,8 @@ setup(
         "fvcore>=0.1.5,<0.1.6",
         "hydra-core>=1.1",
         "iopath>=0.1.7,<0.1.10",
+        "jinja2>=3.1",
+        "markupsafe>=2.1",
         "matplotlib>=3.6",
         "omegaconf>=2.1,<2.4",
         "opencv-python>=4.6",
@@ -79,5 +87,9 @@ setup(
     ],
     # PraNet's polyp protocol is no extra: pysodmetrics asks for opencv-python-headless, and pip
     # would put that over opencv-python. docs/polyp_protocol.md says how to install it.
-    extras_require={"medical": ["monai>=1.4", "nibabel>=5"]},
+    extras_require={
+        "demo": ["gradio>=6"],
+        "medical": ["monai>=1.4", "nibabel>=5"],
+        "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+    },
 )

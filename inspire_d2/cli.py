@@ -11,10 +11,13 @@ from types import ModuleType
 
 __all__ = [
     "convert_torchvision",
+    "export",
     "predict",
     "predict_mri",
     "prepare_mri",
     "prepare_polyps",
+    "report",
+    "submit",
     "summarize",
     "train",
 ]
@@ -56,6 +59,21 @@ def convert_torchvision() -> None:
 def summarize() -> None:
     """Print a table of finished runs."""
     _run("tools/summarize_runs.py")
+
+
+def report() -> None:
+    """Make a page about a run, or two."""
+    _run("tools/report.py")
+
+
+def submit() -> None:
+    """Train as a job of Slurm."""
+    _run("tools/submit.py")
+
+
+def export() -> None:
+    """Export a trained model to ONNX or TorchScript."""
+    _run("tools/export.py")
 
 
 def _run(script: str) -> None:

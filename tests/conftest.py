@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from .browser import browser
+
+__all__ = ["browser"]  # a fixture of a file of its own
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

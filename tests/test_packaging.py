@@ -28,7 +28,7 @@ from inspire_d2.engine.config import config_digest
 from inspire_d2.model_zoo import get_config, list_configs
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("inspire_d2", "configs", "tools", "docs", "tests")
+FOLDERS = ("inspire_d2", "configs", "demo", "tools", "docs", "tests")
 FILES = (
     *("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "MODEL_ZOO.md"),
     *("Makefile", "NOTICE", "README.md", "pyproject.toml", "requirements.txt", "setup.py"),
@@ -43,6 +43,9 @@ COMMANDS = {
     "inspire-d2-prepare-mri": "datasets/prepare_mri.py",
     "inspire-d2-convert-torchvision": "tools/convert_torchvision.py",
     "inspire-d2-summarize": "tools/summarize_runs.py",
+    "inspire-d2-report": "tools/report.py",
+    "inspire-d2-submit": "tools/submit.py",
+    "inspire-d2-export": "tools/export.py",
 }
 
 
@@ -144,9 +147,14 @@ def test_wheel_holds_package_configs_and_scripts_alone(wheel: Path) -> None:
             part = path.parts[1] if path.parts[1] in ("configs", "scripts") else "inspire_d2"
             start = "inspire_d2" if part == "inspire_d2" else f"inspire_d2/{part}"
             parts[part].add(str(path.relative_to(start)))
-    assert parts["inspire_d2"] == files_under(ROOT / "inspire_d2")
+    templates = files_under(ROOT / "inspire_d2", "*/templates/*")
+    assert len(templates) >= 3
+    assert parts["inspire_d2"] == files_under(ROOT / "inspire_d2") | templates
     assert parts["configs"] == files_under(ROOT / "configs")
-    assert parts["scripts"] == {*COMMANDS.values(), "tools/__init__.py"}
+    assert parts["scripts"] == {
+        *COMMANDS.values(),
+        *("tools/__init__.py", "tools/submit_checks.py"),
+    }
     assert {"licenses/LICENSE", "licenses/NOTICE", "entry_points.txt"} <= parts["info"]
 
 

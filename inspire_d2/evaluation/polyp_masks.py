@@ -13,7 +13,14 @@ from scipy import ndimage
 
 from inspire_d2.errors import InputError
 
-__all__ = ["annotation_masks", "components", "foreground_map", "instance_map", "instance_masks"]
+__all__ = [
+    "annotation_masks",
+    "annotation_rle",
+    "components",
+    "foreground_map",
+    "instance_map",
+    "instance_masks",
+]
 
 # Least pixels of a component of a semantic map; datasets/prepare_polyps.py drops smaller polyps.
 MIN_COMPONENT = 30
@@ -33,15 +40,9 @@ def annotation_masks(record: dict[str, Any]) -> np.ndarray:
     for annotation in record.get("annotations", []):
         if annotation.get("iscrowd", 0):
             continue
-        segmentation = annotation.get("segmentation")
-        if not segmentation:
+        rle = annotation_rle(annotation, record)
+        if rle is None:
             raise InputError(f"an annotation of {record['file_name']} has no segmentation")
-        if isinstance(segmentation, list):
-            rle = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            rle = mask_util.frPyObjects(segmentation, height, width)
-        else:
-            rle = segmentation
         mask = mask_util.decode(rle).astype(bool)
         if mask.shape != (height, width):
             raise InputError(
@@ -51,6 +52,24 @@ def annotation_masks(record: dict[str, Any]) -> np.ndarray:
         if mask.any():
             masks.append(mask)
     return np.stack(masks) if masks else np.zeros((0, height, width), bool)
+
+
+def annotation_rle(annotation: dict[str, Any], record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return an annotation's mask as a compressed RLE; None where it has no segmentation.
+
+    Args:
+        annotation: with polygons or RLE (compressed or not).
+        record: the Detectron2 dataset dict that it is of.
+    """
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        return None
+    size = record["height"], record["width"]
+    if isinstance(segmentation, list):
+        return mask_util.merge(mask_util.frPyObjects(segmentation, *size))
+    if isinstance(segmentation["counts"], list):
+        return mask_util.frPyObjects(segmentation, *size)
+    return segmentation
 
 
 def instance_masks(instances: Instances, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

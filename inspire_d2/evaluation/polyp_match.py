@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 
-__all__ = ["judge", "match_polyps"]
+__all__ = ["FOUND_IOU", "assign", "judge", "match_polyps"]
 
 FOUND_IOU = 0.5
 
@@ -28,7 +28,14 @@ def match_polyps(
     """
     if not len(predicted) or not len(true):
         return [None] * len(predicted)
-    ious = mask_util.iou(_encode(predicted), _encode(true), [0] * len(true))  # (N, G)
+    return assign(mask_util.iou(_encode(predicted), _encode(true), [0] * len(true)), min_iou)
+
+
+def assign(ious: np.ndarray, min_iou: float = FOUND_IOU) -> list[int | None]:
+    """Assign predictions to objects by their IoUs (N, G), as :func:`match_polyps` does."""
+    if not ious.size:
+        return [None] * len(ious)
+    ious = ious.copy()
     matches: list[int | None] = []
     for row in ious:
         best = int(np.argmax(row))

@@ -1,0 +1,58 @@
+"""What is read of a run's folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from inspire_d2.errors import InputError
+from inspire_d2.report.log import LogFacts, read_log
+from inspire_d2.report.run import read_run
+
+
+def test_log(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    facts = read_log(runs[0] / "log.txt")
+    assert facts == LogFacts(
+        {
+            "sys.platform": "linux",
+            "PyTorch": "2.11.0",  # without the path
+            "GPU available": "No: torch.cuda.is_available() == False",
+        },
+        "GeneralizedRCNN with InspireFPN",
+        7.7,
+        7.5,
+        0.25,
+    )
+    assert read_log(tmp_path / "log.txt") == LogFacts()
+    (tmp_path / "log.txt").write_bytes(b"Environment info:\n\xff\x00 no table")
+    assert read_log(tmp_path / "log.txt") == LogFacts()
+
+
+def test_run(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    run = read_run(runs[0])
+    assert run.has_polyps and run.has_boxes and not run.has_volumes
+    assert run.threshold == 0.5 and run.checkpoint == ""
+    assert run.series["time"] == [(19, 0.5), (39, 0.5), (59, 0.5)]
+    assert "Dice" in run.evaluation["polyp"] and run.results == runs[0]
+    # --eval-only leaves its results in a folder of their own.
+    copy = shutil.copytree(runs[0], tmp_path / "run")
+    (copy / "evaluation").mkdir()
+    shutil.move(copy / "evaluation.json", copy / "evaluation")
+    (copy / "metrics.json").write_text("")
+    run = read_run(copy)
+    assert run.results == copy / "evaluation" and "segm" in run.evaluation and run.series == {}
+
+
+def test_folders_that_hold_no_run(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder"):
+        read_run(tmp_path / "none")
+    with pytest.raises(InputError, match=r"holds no config\.yaml"):
+        read_run(tmp_path)
+    copy = shutil.copytree(runs[0], tmp_path / "run")
+    (copy / "evaluation.json").write_text('{"polyp": {"Dice": 0.')
+    with pytest.raises(InputError, match=r"evaluation\.json is not a JSON file"):
+        read_run(copy)
+    (copy / "evaluation.json").write_text(json.dumps([1, 2]))
+    with pytest.raises(InputError, match="does not hold"):
+        read_run(copy)
