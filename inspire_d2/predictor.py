@@ -4,7 +4,7 @@ Shape shorthand in this module: N predictions, K classes, H, W (pixels of the or
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image as read_with_detectron2
 from detectron2.structures import BitMasks, Instances
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from torch import nn
 
 from inspire_d2.data.images import check_image_header, unreadable
@@ -25,10 +26,11 @@ from inspire_d2.engine.trained import load_trained
 from inspire_d2.errors import InputError
 from inspire_d2.evaluation.polyp_masks import components
 
-__all__ = ["Predictor", "as_instances", "draw", "load", "masks_of", "read_image", "read_video"]
+__all__ = ["Predictor", "as_instances", "draw", "load", "masks_of", "read_image"]
 
-Image = np.ndarray | str | os.PathLike
+ImageLike = np.ndarray | str | os.PathLike
 ORDERS = ("RGB", "BGR")
+MAX_PIXELS = 40_000_000  # of an image file: a mask of each detection has as many bytes
 BLUE = (255, 190, 0)  # BGR; stands out from mucosa
 
 
@@ -96,7 +98,7 @@ class Predictor:
         self.channel_order, self.batch_size = channel_order, batch_size
         self.augmentations, self.model_order = mapper.augmentations, mapper.image_format
 
-    def __call__(self, images: Image | Sequence[Image]) -> Any:
+    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> Any:
         """Predict one image, or each of a list.
 
         Args:
@@ -119,7 +121,7 @@ class Predictor:
             results += self.predict([self.prepare(image) for image in batch])
         return results
 
-    def prepare(self, image: Image) -> dict[str, Any]:
+    def prepare(self, image: ImageLike) -> dict[str, Any]:
         """Return what the model takes of one image, {"image": (3, h, w), "height", "width"}.
 
         Raises:
@@ -194,12 +196,19 @@ def read_image(path: str | os.PathLike, channel_order: str = "RGB") -> np.ndarra
     Grey images get three equal channels, transparency is dropped.
 
     Raises:
-        InputError: it cannot be read, or has more than 8 bits per pixel.
+        InputError: it cannot be read, has more than 8 bits per pixel, or too many pixels.
     """
     path = os.fspath(path)
     try:
         check_image_header(path)
-        return read_with_detectron2(path, channel_order)
+        with Image.open(path) as image:
+            width, height = image.size
+        if width * height <= MAX_PIXELS:
+            return read_with_detectron2(path, channel_order)
+        raise InputError(
+            f"image {path} has {width}x{height} pixels, more than {MAX_PIXELS / 1e6:.0f} million, "
+            "for which masks of that size would fill the memory: scale it down."
+        )
     except InputError as error:
         if error.__cause__ is None:  # of its pixels; else of the file, where an annotation names it
             raise
@@ -207,31 +216,6 @@ def read_image(path: str | os.PathLike, channel_order: str = "RGB") -> np.ndarra
     except Exception as error:  # a broken file can make Pillow raise anything
         reason = unreadable(error)
     raise InputError(f"image {path} cannot be read ({reason}).")
-
-
-def read_video(video: str | os.PathLike) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield a video's frames, uint8 (H, W, 3) in BGR, each with the frames per second.
-
-    Args:
-        video: a file, or the number of a webcam, "0", which has no end.
-
-    Raises:
-        InputError: it has no frames, or, after the last one, far fewer than it says.
-    """
-    video = os.fspath(video)
-    capture = cv2.VideoCapture(int(video) if video.isdecimal() else video)
-    number = 0
-    try:
-        said, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
-        while (read := capture.read())[0]:
-            yield read[1], fps if 0 < fps <= 1000 else 25.0
-            number += 1
-    finally:
-        capture.release()
-    if number == 0:
-        raise InputError(f"video {video} cannot be read.")
-    if number < 0.95 * said:  # a file's own count may be a little off
-        raise InputError(f"video {video} breaks off after {number} of {said:.0f} frames.")
 
 
 def as_instances(result: Instances | np.ndarray, threshold: float) -> Instances:

@@ -16,9 +16,10 @@ from torch import nn
 
 import inspire_d2
 from inspire_d2.data.synthetic import make_image
+from inspire_d2.data.video import read_video
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.errors import InputError
-from inspire_d2.predictor import Predictor, as_instances, masks_of, read_image, read_video
+from inspire_d2.predictor import Predictor, as_instances, masks_of, read_image
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO = CONFIGS / "polyp" / "demo_mask_rcnn_inspire.py"

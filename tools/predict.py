@@ -180,7 +180,8 @@ def count(source: Source) -> int:
 
 def pictures(sources: list[Source], model: Any, refused: list[str]) -> Iterator[Picture]:
     """Read the sources one by one; a sentence for each that cannot be read goes to ``refused``."""
-    from inspire_d2.predictor import read_image, read_video
+    from inspire_d2.data.video import read_video
+    from inspire_d2.predictor import read_image
 
     for source in sources:
         try:

@@ -79,6 +79,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], str]] = {
     "line.png": (lambda: encoded(picture(20000, 1), "PNG"), EITHER),
     "column.png": (lambda: encoded(picture(1, 20000), "PNG"), EITHER),
     "large.png": (lambda: encoded(Image.new("RGB", (6000, 5000)), "PNG"), EITHER),
+    "too_large.png": (lambda: encoded(Image.new("L", (12000, 9000)), "PNG"), SENTENCE),
     "sixteen_bits.png": (
         lambda: encoded(Image.fromarray(np.full((48, 64), 40000, np.uint16)), "PNG"),
         SENTENCE,

@@ -17,8 +17,8 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools.coco import COCO
 
+from inspire_d2.data.video import read_video
 from inspire_d2.engine.config import load_config, save_config
-from inspire_d2.predictor import read_video
 from tools.predict import main
 
 Capture = pytest.CaptureFixture
