@@ -15,6 +15,8 @@ from detectron2.config import instantiate
 from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image as read_with_detectron2
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import BitMasks, Instances
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -30,7 +32,9 @@ __all__ = ["Predictor", "as_instances", "draw", "load", "masks_of", "read_image"
 
 ImageLike = np.ndarray | str | os.PathLike
 ORDERS = ("RGB", "BGR")
-MAX_PIXELS = 40_000_000  # of an image file: a mask of each detection has as many bytes
+# Of an image file, and of all masks of an image, of which each has as many bytes as it has pixels:
+# 100 detections of up to 2 million pixels, the best 5 of 40 million
+MAX_PIXELS, MASK_BYTES = 40_000_000, 200_000_000
 BLUE = (255, 190, 0)  # BGR; stands out from mucosa
 
 
@@ -169,10 +173,23 @@ class Predictor:
             by_size.setdefault(item["image"].shape, []).append(index)
         results: list[Any] = [None] * len(items)
         for indices in by_size.values():
-            outputs = self.model([items[index] for index in indices])
+            outputs = self._outputs([items[index] for index in indices])
             for index, output in zip(indices, outputs, strict=True):
                 results[index] = self._result(output)
         return results
+
+    def _outputs(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if type(self.model).forward is not GeneralizedRCNN.forward:
+            return self.model(batch)
+        # As its forward does, but for how many masks are stretched to the size of a large image.
+        outputs = []
+        for item, found in zip(
+            batch, self.model.inference(batch, do_postprocess=False), strict=True
+        ):
+            height, width = item["height"], item["width"]
+            found = found[: max(5, MASK_BYTES // (height * width))]
+            outputs.append({"instances": detector_postprocess(found, height, width)})
+        return outputs
 
     def _result(self, output: dict[str, Any]) -> Instances | np.ndarray:
         if "instances" in output:
@@ -244,7 +261,7 @@ def masks_of(instances: Instances, threshold: float) -> np.ndarray:
     """Return the masks, or filled boxes, of instances of that score or more: bool (N, H, W)."""
     instances = instances[instances.scores >= threshold]
     if instances.has("pred_masks"):
-        return instances.pred_masks.numpy().astype(bool)
+        return instances.pred_masks.numpy().astype(bool, copy=False)
     masks = np.zeros((len(instances), *instances.image_size), bool)
     boxes = instances.pred_boxes.tensor.round().int().tolist()
     for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):

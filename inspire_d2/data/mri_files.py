@@ -167,6 +167,10 @@ def _read(path: Path) -> bytes:
                 raise BadFileError("files that go on after their voxels", str(path))
     except BadFileError:
         raise
+    except KeyError as error:  # nibabel's, of the type's number
+        raise BadFileError(
+            "files that cannot be read", f"{path} (its voxels are of the unknown type {error})"
+        ) from error
     except _BROKEN as error:
         why = _why(error)
         if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
