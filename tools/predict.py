@@ -15,7 +15,8 @@ Writes to --output, or of it what --what names:
 NAME is the file's name, with its folder's and suffix where others have the same. Where a model has
 no masks, boxes take their place. Images are read, predicted and written a batch at a time: memory
 does not grow. Of images of more than 2 million pixels only the best detections are kept, as many as
-200 MB of masks hold. Files that cannot be read are told at the end, with exit code 2, the others are done.
+200 MB of masks hold. Files that cannot be read are told at the end, with exit code 2, the others
+are done.
 """
 
 import argparse
