@@ -116,6 +116,7 @@ def _child(command: Callable[..., object], words: list[str], work: Path, folder:
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), number)
         sys.stdin = open(os.devnull)  # noqa: SIM115
+        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115  # pytest's are others
         os.environ.update(HOME=str(work / "out"), TMPDIR=str(folder))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         command(words)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from . import runner
 from .case import CANARY, RESULT, SENTENCE, Case
 from .runner import run_case
 
@@ -82,6 +83,6 @@ def test_runner_sees_what_is_wrong(
 
 
 def test_runner_ends_what_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.robustness.runner.MAX_WAIT", 0.5)
+    monkeypatch.setattr(runner, "MAX_WAIT", 0.5)
     case = Case("kind", "name", "command", lambda _: [])
     assert run_case(case, takes_time, tmp_path / "case").problem == "took more than 0 s"
