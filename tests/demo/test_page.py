@@ -70,6 +70,8 @@ def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         env=environment(temporary),
         stdout=subprocess.DEVNULL,
         stderr=(log := (temporary.parent / "demo.log").open("w+")),
+        # A shell's background jobs ignore Ctrl-C, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     address = f"http://127.0.0.1:{port}"
     try:
