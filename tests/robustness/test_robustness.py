@@ -43,8 +43,8 @@ def writes(name: str) -> Callable[[list[str]], None]:
     return lambda _: Path(name).write_text("mine")
 
 
-def takes_memory(_: list[str]) -> None:
-    b"x" * 600_000_000
+def takes_memory(_: list[str]) -> bytes:
+    return b"x" * 1_000_000_000
 
 
 def takes_time(_: list[str]) -> None:
