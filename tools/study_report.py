@@ -1,5 +1,7 @@
 """Write the results of tools/study.py: a json a run, a table, a picture."""
 
+import contextlib
+import io
 import json
 import math
 import statistics
@@ -10,8 +12,10 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import instantiate
+from pycocotools.coco import COCO
 
 from inspire_d2.engine.config import load_config
+from inspire_d2.evaluation.ap_interval import Matches, match, paired_ap_difference
 from inspire_d2.evaluation.compare import Difference, paired_difference
 from inspire_d2.visualization.gains import plot_gains
 
@@ -28,7 +32,7 @@ def write_report(runs: Sequence[Any], output: Path) -> None:
     for result in results:
         name = "{task}_{centre}_{variant}_seed{seed}.json".format(**result)
         (folder / name).write_text(json.dumps(result))
-    text = table(results)
+    text = table(results, read_matches(runs))
     (output / "table.md").write_text(text)
     print(text)
     rows = gains(results)
@@ -61,8 +65,27 @@ def read_result(run: Any) -> dict[str, Any]:
     }
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
+def read_matches(runs: Sequence[Any]) -> dict[tuple[str, str, int], Matches]:
+    """Match the masks of detectors' runs with the truth; by variant, centre and seed."""
+    matches = {}
+    truths: dict[str, COCO] = {}
+    for run in runs:
+        file = run.folder / "coco_instances_results.json"
+        if not file.exists():
+            continue
+        if run.centre not in truths:
+            with contextlib.redirect_stdout(io.StringIO()):
+                truths[run.centre] = COCO(str(run.data / run.centre / "val.json"))
+        found = match(truths[run.centre], json.loads(file.read_text()), "segm")
+        matches[run.variant, run.centre, run.seed] = found
+    return matches
+
+
+def table(
+    results: Sequence[dict[str, Any]], matches: dict[tuple[str, str, int], Matches] | None = None
+) -> str:
     """Return a Markdown table: a row a variant, over the centres and seeds that it has."""
+    matches = matches or {}
     has_ap = any("segm AP" in result["scores"] for result in results)
     base = _by_run(results, BASELINE)
     head = ["variant", "runs", "M parameters", "s/iteration", "x plain", "iterations"]
@@ -75,7 +98,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         "- plain",
         "95 % interval",
     ]
-    head += ["mask AP", "- plain"] if has_ap else []
+    head += ["mask AP", "- plain", "95 % interval"] if has_ap else []
     rows = []
     for variant in _variants(results):
         mine = _by_run(results, variant)
@@ -95,10 +118,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                 row.append(_shown(_mean_dice(mine.values(), only_small=True)))
             row += _cells(difference)
         if has_ap:
-            ap = {k: r["scores"]["segm AP"] for k, r in mine.items()}
-            row.append(f"{statistics.mean(ap.values()):.1f}")
-            paired = [v - base[k]["scores"]["segm AP"] for k, v in ap.items() if k in base]
-            row.append(f"{statistics.mean(paired):+.1f}" if paired else "-")
+            row.append(f"{statistics.mean(r['scores']['segm AP'] for r in mine.values()):.1f}")
+            row += _cells(_ap_difference(matches, variant))
         rows.append(row)
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
@@ -147,6 +168,22 @@ def _difference(
     if variant == BASELINE or not arrays:
         return None
     return paired_difference([a[:, 0] for a in arrays], [a[:, 1] for a in arrays])
+
+
+def _ap_difference(
+    matches: dict[tuple[str, str, int], Matches], variant: str
+) -> Difference | None:
+    """Compare a variant's mask AP with plain's, in points, over the runs that both have."""
+    pairs = defaultdict(list)
+    for (name, centre, seed), mine in matches.items():
+        if name == variant and (BASELINE, centre, seed) in matches:
+            pairs[centre].append((mine, matches[BASELINE, centre, seed]))
+    if variant == BASELINE or not pairs:
+        return None
+    return paired_ap_difference(
+        [[mine for mine, _ in part] for part in pairs.values()],
+        [[base for _, base in part] for part in pairs.values()],
+    )
 
 
 def _mean_dice(runs: Any, *, only_small: bool) -> float:

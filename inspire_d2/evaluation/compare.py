@@ -10,7 +10,7 @@ import numpy as np
 
 from inspire_d2.errors import InputError
 
-__all__ = ["Difference", "paired_difference"]
+__all__ = ["Difference", "paired_difference", "percentile_interval"]
 
 
 class Difference(NamedTuple):
@@ -62,6 +62,12 @@ def paired_difference(
             rows = difference[generator.integers(seeds, size=seeds)]
             means[k] += rows.mean(axis=0)[generator.integers(images, size=images)].mean()
     means /= len(differences)
+    low, high = percentile_interval(means, level)
+    return Difference(float(np.mean([d.mean() for d in differences])), low, high)
+
+
+def percentile_interval(draws: np.ndarray, level: float) -> tuple[float, float]:
+    """Return the bounds between which a share ``level`` of a bootstrap's draws lies."""
     tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Difference(float(np.mean([d.mean() for d in differences])), float(low), float(high))
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
