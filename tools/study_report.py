@@ -170,9 +170,7 @@ def _difference(
     return paired_difference([a[:, 0] for a in arrays], [a[:, 1] for a in arrays])
 
 
-def _ap_difference(
-    matches: dict[tuple[str, str, int], Matches], variant: str
-) -> Difference | None:
+def _ap_difference(matches: dict[tuple[str, str, int], Matches], variant: str) -> Difference | None:
     """Compare a variant's mask AP with plain's, in points, over the runs that both have."""
     pairs = defaultdict(list)
     for (name, centre, seed), mine in matches.items():
