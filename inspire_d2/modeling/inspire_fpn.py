@@ -120,9 +120,11 @@ class InspireFPN(FPN):
     def _add_parts(self, out_channels: int, align: str) -> None:
         """Add each level's ISE, SSBA and ISA."""
         shapes = self.bottom_up.output_shape()
-        hidden = max(out_channels // 4, MIN_HIDDEN)
-        for name, level in zip(self.in_features, self._levels, strict=True):
+        finest = max(out_channels // 4, MIN_HIDDEN)
+        for depth, (name, level) in enumerate(zip(self.in_features, self._levels, strict=True)):
             channels = shapes[name].channels
+            # Twice the channels where there are a quarter of the pixels, as in a ResNet.
+            hidden = min(finest * 2**depth, max(out_channels, MIN_HIDDEN))
             if self._ise:
                 self.add_module(f"ise{level}", FeatureEnhancement(channels, out_channels, hidden))
             if self._steps > 1:

@@ -41,10 +41,12 @@ class AdaptiveDescriptor(nn.Module):
 
 
 class FeatureEnhancement(nn.Module):
-    """F_fe(X, F_ad(X)) = W_o relu(norm(W_c X + W_a (A' * X))): zero at initialisation.
+    """F_fe(X, F_ad(X)) = W_o relu(norm(D (W_c X + W_a (A' * X)))): zero at initialisation.
 
     W_a acts on X scaled channel by channel, so W_c X + W_a (A' * X) = (W_c + W_a diag(A')) X:
     one 1x1 convolution whose weight depends on the image. It is computed in that folded form.
+    D is a depthwise 3x3 convolution, which the paper's figure does not show: it lets a pixel see
+    its neighbours at next to no cost (docs/findings.md has what it gains).
     """
 
     def __init__(self, in_channels: int, out_channels: int, hidden_channels: int) -> None:
@@ -52,6 +54,11 @@ class FeatureEnhancement(nn.Module):
         self.descriptor = AdaptiveDescriptor(in_channels)
         self.map_feature = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
         self.map_descriptor = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
+        self.depthwise = nn.Conv2d(
+            hidden_channels, hidden_channels, 3, padding=1, groups=hidden_channels, bias=False
+        )
+        with torch.no_grad():
+            self.depthwise.weight[:, 0, 1, 1] += 1  # begins as a pixel and some of its neighbours
         self.norm = nn.GroupNorm(math.gcd(hidden_channels, 8), hidden_channels)
         self.output = nn.Conv2d(hidden_channels, out_channels, 1, bias=False)
         nn.init.zeros_(self.output.weight)
@@ -61,7 +68,7 @@ class FeatureEnhancement(nn.Module):
         gate = self.descriptor(x).flatten(1)[:, None]
         # One matrix (h, c) an image.
         weight = self.map_feature.weight.flatten(1) + self.map_descriptor.weight.flatten(1) * gate
-        return F.relu(self.norm(project(weight, x)))
+        return F.relu(self.norm(self.depthwise(project(weight, x))))
 
     def forward(self, x: torch.Tensor, onto: torch.Tensor | None = None) -> torch.Tensor:
         """Map features (N, c, H, W) to their enhancement (N, d, H, W), added to ``onto``."""

@@ -90,11 +90,15 @@ def adaptive_descriptor(feature: Array, params: Params) -> Array:
 
 
 def feature_enhancement(feature: Array, params: Params, groups: int) -> Array:
-    """W_o act(norm(W_c C + W_a Ĉ)) with Ĉ = A' ⊗ C."""
+    """W_o act(norm(D (W_c C + W_a Ĉ))) with Ĉ = A' ⊗ C and D one 3x3 kernel a channel."""
     described = adaptive_descriptor(feature, sub(params, "descriptor")) * feature
     mixed = conv1x1(feature, sub(params, "map_feature")) + conv1x1(
         described, sub(params, "map_descriptor")
     )
+    kernels = np.zeros((mixed.shape[1], mixed.shape[1], 3, 3))
+    for channel, kernel in enumerate(params["depthwise.weight"]):
+        kernels[channel, channel] = kernel[0]
+    mixed = conv3x3(mixed, {"weight": kernels})
     hidden = relu(group_norm(mixed, sub(params, "norm"), groups))
     return conv1x1(hidden, sub(params, "output"))
 

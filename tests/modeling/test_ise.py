@@ -47,7 +47,8 @@ def test_folded_form_is_the_plain_one() -> None:
     x = image(2, 6, 5, 7, dtype=torch.float64)
     described = module.descriptor(x) * x
     mixed = module.map_feature(x) + module.map_descriptor(described)
-    assert_close(module(x), module.output(F.relu(module.norm(mixed))), 1e-12)
+    hidden = F.relu(module.norm(module.depthwise(mixed)))
+    assert_close(module(x), module.output(hidden), 1e-12)
 
 
 def test_an_image_is_enhanced_independently_of_its_batch() -> None:
