@@ -98,7 +98,8 @@ def test_exported_model_predicts_the_same(
     [
         (
             "htc_without_semantic_r50",
-            ["model.roi_heads.num_classes=3"]
+            # a ResNet-50's random weights make large values of what comes in: less does
+            ["model.roi_heads.num_classes=3", "model.pixel_std=[100.0,100.0,100.0]"]
             + [f"model.roi_heads.box_predictors.{k}.test_score_thresh=0.02" for k in range(3)],
         ),
         (
@@ -116,7 +117,7 @@ def test_other_detectors_are_exported_to_torchscript(
         range(1, len(predictor.categories) + 1)
     )
     found = compare(predictor, exported(predictor, "torchscript", tmp_path), images())
-    assert found.problems == [] and found.detections > 0
+    assert found.problems == [] and found.detections > 5
 
 
 def test_deformable_alignment_goes_to_torchscript_alone(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_deformable_alignment_goes_to_torchscript_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="deformable convolution.*export it as torchscript"):
         exported(predictor, "onnx", tmp_path)
     found = compare(predictor, exported(predictor, "torchscript", tmp_path), images()[:2])
-    assert found.problems == [] and found.detections > 0
+    assert found.problems == [] and found.detections > 5
 
 
 def test_volumes_and_what_cannot_be_resized_so_are_refused() -> None:
