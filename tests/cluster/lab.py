@@ -177,10 +177,18 @@ class Lab:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            self.run("scontrol", "update", f"nodename={node}", "state=resume")
-            _wait_until(lambda: "idle" in self.run("sinfo", "-hNn", node, "-p", "normal", "-o%t"))
+            _wait_until(lambda: self._is_back(node))
             keeper.kill()
             keeper.wait()
+
+    def _is_back(self, node: str) -> bool:
+        """Whether a node answers and takes jobs; tell Slurm to use it again if it is down."""
+        state = self.run("sinfo", "-hNn", node, "-p", "normal", "-o%t").strip()
+        if "down" in state:
+            # It may have come back by itself since it was asked, which Slurm calls an error.
+            with contextlib.suppress(AssertionError):
+                self.run("scontrol", "update", f"nodename={node}", "state=resume")
+        return state in ("idle", "mix", "alloc")
 
     def _is_ours(self, pid: int) -> bool:
         with contextlib.suppress(OSError):
