@@ -66,8 +66,8 @@ class InspireFPN(FPN):
             align: how a coarse map is laid on the finer one: "flow", "deform" or "none".
             feedback: whether later steps run the bottom-up's own stages ("shared") or a copy
                 of them that starts from the same weights ("separate").
-            checkpoint_steps: keep no maps of the steps before the last for the backward pass, but
-                compute them anew there: less memory, more time, the same gradients.
+            checkpoint_steps: keep no maps of SSBA and of the steps before the last for the backward
+                pass, but compute them anew there: less memory, more time, the same gradients.
             out_features: the outputs that are wanted, such as a U-Net's finest; None offers all.
                 The others' convolutions are left out.
 
@@ -263,7 +263,11 @@ class InspireFPN(FPN):
         return features
 
     def _augment(self, level: tuple[int, torch.Tensor], feature: torch.Tensor) -> torch.Tensor:
-        return getattr(self, f"ssba{level[0]}")(level[1], feature)
+        augment = getattr(self, f"ssba{level[0]}")
+        if self._checkpoint_steps and torch.is_grad_enabled():
+            # In the last step too: its maps are many, and cheap to compute anew.
+            return checkpoint(augment, level[1], feature, use_reentrant=False)
+        return augment(level[1], feature)
 
     def _feedback_stage(self, name: str) -> nn.Module:
         if self._feedback == "separate":
