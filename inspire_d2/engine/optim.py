@@ -12,12 +12,15 @@ logger = logging.getLogger(__name__)
 
 
 def bottom_up_lr(factor: float) -> Callable[[str], float]:
-    """Return the ``lr_factor_func`` that multiplies the bottom-up's learning rate by ``factor``."""
+    """Return the ``lr_factor_func`` that multiplies the bottom-up's learning rate by ``factor``.
+
+    The copy of its stages that INSPIRE runs with ``feedback="separate"`` learns at the same rate.
+    """
     return functools.partial(_factor_of, factor=factor)
 
 
 def _factor_of(name: str, factor: float) -> float:
-    return factor if name.startswith("backbone.bottom_up.") else 1.0
+    return factor if name.startswith(("backbone.bottom_up.", "backbone.feedback_")) else 1.0
 
 
 def scale_lr(cfg: DictConfig) -> float:

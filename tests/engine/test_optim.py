@@ -1,11 +1,14 @@
-"""The learning rate for a batch of another size."""
+"""The learning rates of a model's parts, and for a batch of another size."""
 
 import logging
 
 import pytest
+from detectron2.solver.build import get_default_optimizer_params
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from inspire_d2.engine.optim import scale_lr
+from inspire_d2.engine.optim import bottom_up_lr, scale_lr
+from tests.modeling.helpers import resnet_pyramid
 
 
 def make_config(batch: int, rule: dict | None) -> DictConfig:
@@ -16,6 +19,20 @@ def make_config(batch: int, rule: dict | None) -> DictConfig:
             "train": {"max_iter": 10, "lr_scaling": rule},
         }
     )
+
+
+@pytest.mark.parametrize("feedback", ["shared", "separate"])
+def test_all_copies_of_the_bottom_up_learn_at_its_rate(feedback: str) -> None:
+    backbone = resnet_pyramid(steps=2, feedback=feedback)
+    model = nn.ModuleDict({"backbone": backbone})
+    stages = [backbone._feedback_stage(name) for name in backbone._feedback_names]
+    encoder = {id(p) for part in (backbone.bottom_up, *stages) for p in part.parameters()}
+    groups = get_default_optimizer_params(
+        model, base_lr=1.0, lr_factor_func=bottom_up_lr(0.25), overrides=None
+    )
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rate[id(parameter)] == (0.25 if id(parameter) in encoder else 1.0), name
 
 
 def test_rate_follows_the_batch(caplog: pytest.LogCaptureFixture) -> None:
