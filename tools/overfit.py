@@ -78,7 +78,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--iterations", type=int, default=400, help="of 2 images each")
     add("--size", type=int, default=320, help="shorter side of the images, in pixels")
     add("--seed", type=int, default=0)
-    add("--float32", action="store_true", help="for a CPU without bfloat16 instructions")
     add("--output", type=Path, default=Path("runs/overfit"))
     return parser.parse_args(argv)
 
@@ -99,6 +98,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
 
     from inspire_d2.engine.config import load_config
     from inspire_d2.engine.launch import resolve_device
+    from inspire_d2.engine.precision import resolve_amp
 
     cfg = load_config(str(args.config_file))
     shrink_model(cfg.model)
@@ -112,7 +112,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
         channels_last=True,
         device=resolve_device(None),
     )
-    cfg.train.amp.enabled = not args.float32
+    cfg.train.amp.enabled = resolve_amp(True, cfg.train.device)
     return cfg
 
 

@@ -1,11 +1,16 @@
 """The trainer of each precision."""
 
+import logging
+from pathlib import Path
+
+import pytest
 import torch
 from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from inspire_d2.engine.precision import make_trainer
+from inspire_d2.engine import precision
+from inspire_d2.engine.precision import has_fast_bfloat16, make_trainer, resolve_amp
 
 
 class Probe(nn.Module):
@@ -43,3 +48,29 @@ def test_weights_stay_in_float32_and_learn() -> None:
     assert weight.dtype == torch.float32
     # d loss / d weight = 1 for each, at rate 0.5
     torch.testing.assert_close(weight.detach(), torch.full((2, 2), 0.5))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_amp_is_set_aside_on_a_cpu_without_bfloat16(
+    fast: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: fast)
+    with caplog.at_level(logging.WARNING):
+        assert resolve_amp(True, "cpu") is fast
+        assert ("no bfloat16 instructions" in caplog.text) is not fast
+        caplog.clear()
+        assert resolve_amp(True, "cuda:0") is True
+        assert resolve_amp(False, "cpu") is False
+    assert not caplog.text
+
+
+def test_bfloat16_instructions_are_those_the_system_lists() -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists() or "avx" not in cpuinfo.read_text():
+        pytest.skip("no Linux on x86, whose /proc/cpuinfo lists the instructions")
+    flags = set(cpuinfo.read_text().split())
+    # oneDNN computes bfloat16 with AVX-512's base too, at float32's speed.
+    if "avx512bw" not in flags and "avx_ne_convert" not in flags:
+        assert not has_fast_bfloat16()
+    if "avx512_bf16" in flags:
+        assert has_fast_bfloat16()
