@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 import torchvision
 
+from inspire_d2.engine.precision import has_fast_bfloat16
+
 __all__ = ["describe_environment", "hush"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,7 +33,8 @@ def describe_environment() -> dict[str, str | int]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "system": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": f"{_cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
+        "bfloat16 on the cpu": "computed" if has_fast_bfloat16() else "imitated",
         "threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():
