@@ -70,8 +70,12 @@ def small_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(4, channels)
 
 
-def tiny_resnet(norm: Any = small_norm, freeze_at: int = 0, width: int = 4) -> ResNet:
-    """Detectron2's ResNet with one narrow basic block a stage: res2..res5, strides 4..32."""
+def tiny_resnet(norm: Any = small_norm, freeze_at: int = 0, width: int = 16) -> ResNet:
+    """Detectron2's ResNet with one narrow basic block a stage: res2..res5, strides 4..32.
+
+    Not narrower than a vector: oneDNN 3.10 writes out of bounds in the backward pass of a 1x1
+    convolution of stride 2, such as a shortcut, of fewer channels (its issue 6035).
+    """
     stages = []
     previous = width
     for position in range(4):

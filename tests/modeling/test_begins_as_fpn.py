@@ -112,7 +112,7 @@ def test_regnet_begins_as_fpn() -> None:
 )
 def test_options_of_fpn_begin_as_fpn(options: dict[str, Any], feedback: str) -> None:
     def build(cls: type[FPN], **more: Any) -> FPN:
-        block = LastLevelP6P7(32, 32)
+        block = LastLevelP6P7(128, 32)
         return tiny_pyramid(tiny_resnet(), cls, 32, top_block=block, **options, **more)
 
     fpn = build(FPN)

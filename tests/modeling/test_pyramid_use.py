@@ -32,10 +32,10 @@ def tiny_regnet() -> AnyNet:
     """Detectron2's RegNet with one narrow block a stage: stem, s1..s4, strides 2..32."""
     return AnyNet(
         stem_class=SimpleStem,
-        stem_width=8,
+        stem_width=16,
         block_class=ResBottleneckBlock,
         depths=[1, 1, 1, 1],
-        widths=[8, 8, 16, 16],
+        widths=[16, 16, 32, 32],
         group_widths=[4, 4, 8, 8],
         strides=[2, 2, 2, 2],
         bottleneck_ratios=[1.0] * 4,
@@ -49,7 +49,7 @@ def tiny_regnet() -> AnyNet:
 @pytest.mark.parametrize("block", ["max_pool", "p6p7", None])
 def test_attributes_are_those_of_fpn(block: str | None) -> None:
     def build(cls: type[FPN]) -> FPN:
-        blocks = {"max_pool": LastLevelMaxPool, "p6p7": lambda: LastLevelP6P7(32, 8)}
+        blocks = {"max_pool": LastLevelMaxPool, "p6p7": lambda: LastLevelP6P7(128, 8)}
         top_block = blocks[block]() if block else None
         return tiny_pyramid(tiny_resnet(), cls, top_block=top_block, square_pad=64)
 
