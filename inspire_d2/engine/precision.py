@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def has_fast_bfloat16() -> bool:
     """Return whether PyTorch's CPU kernels compute in bfloat16 instead of imitating it.
 
-    Where they imitate it, a training step takes 5 to 40 times as long as in float32.
+    Where they imitate it, a training step takes many times as long as in float32.
     """
     if not torch.backends.mkldnn.is_available():
         return False
