@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .mri_helpers import ORIENTATIONS, save_brats
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -74,3 +76,58 @@ def refused(tool: ModuleType, capsys: pytest.CaptureFixture) -> Callable[..., st
         return said
 
     return run
+
+
+@pytest.fixture
+def as_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Let this process be one of several: as_rank(rank, world_size)."""
+
+    def become(rank: int, world_size: int) -> None:
+        monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda: rank)
+        monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: world_size)
+
+    return become
+
+
+@pytest.fixture(scope="session")
+def prepare_mri_tool() -> ModuleType:
+    """datasets/prepare_mri.py as a module."""
+    spec = importlib.util.spec_from_file_location(
+        "prepare_mri", ROOT / "datasets" / "prepare_mri.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def prepare_mri(prepare_mri_tool: ModuleType) -> Callable[..., None]:
+    return lambda *arguments: prepare_mri_tool.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def mri_refused(
+    prepare_mri: Callable[..., None], capsys: pytest.CaptureFixture
+) -> Callable[..., str]:
+    """Run the tool, expect exit code 2, and return what it said."""
+
+    def refuse(*arguments: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            prepare_mri(*arguments)
+        said = capsys.readouterr().err
+        assert stop.value.code == 2, said
+        assert "Traceback" not in said
+        return said
+
+    return refuse
+
+
+@pytest.fixture
+def brats(tmp_path: Path) -> Path:
+    """Five cases, the last two of one patient."""
+    root = tmp_path / "brats"
+    names = ("BraTS-GLI-00001-000", "BraTS-GLI-00002-000", "BraTS-GLI-00003-000",
+             "BraTS-GLI-00004-000", "BraTS-GLI-00004-001")  # fmt: skip
+    for name in names:
+        save_brats(root, name, (1, 2, 3), ORIENTATIONS["LPS"])
+    return root

@@ -1,5 +1,6 @@
 """Small MRI volumes of any orientation, written as each data set has them."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,12 @@ def problems_of(run: Callable[[], object]) -> str:
     with pytest.raises(ValueError) as error:
         run()
     return str(error.value)
+
+
+def load(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

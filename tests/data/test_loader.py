@@ -3,7 +3,6 @@
 import itertools
 import random
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
-from detectron2.data.common import AspectRatioGroupedDataset
 from torch.utils.data import Dataset, IterableDataset
 
-from inspire_d2.data import ResumableLoader, build_train_loader, polyp_dataset
+from inspire_d2.data import build_train_loader, polyp_dataset
 from inspire_d2.data import loader as loader_module
 from inspire_d2.engine.config import load_config
 from inspire_d2.errors import InputError
+
+from .loader_helpers import as_it_is, assert_same, build, ids, noisy, records, take
 
 POLYP = Path(__file__).resolve().parents[2] / "configs/polyp/mask_rcnn_r18_inspire.py"
 
@@ -29,59 +29,6 @@ def _no_warnings_of_forks() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a fork where there are threads
         yield
-
-
-@pytest.fixture
-def as_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """Let this process be one of several: as_rank(rank, world_size)."""
-
-    def become(rank: int, world_size: int) -> None:
-        monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda: rank)
-        monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: world_size)
-
-    return become
-
-
-def records(count: int, wide: int | None = None) -> list[dict[str, Any]]:
-    """Make dicts of ``count`` images; ``wide`` of them, a third by default, are landscapes.
-
-    Of the others, every second is a square.
-    """
-    wide = count // 3 if wide is None else wide
-    landscapes = [{"image_id": i, "width": 40, "height": 30} for i in range(wide)]
-    others = [{"image_id": i, "width": 30, "height": 30 + i % 2} for i in range(wide, count)]
-    return landscapes + others
-
-
-def noisy(record: dict[str, Any]) -> dict[str, Any]:
-    """Map a dict to an "image" that holds a draw of each generator, of integers and normals."""
-    drawn = [random.random(), random.gauss(0, 1), *np.random.rand(2), np.random.randn()]
-    drawn += [*torch.rand(2).tolist(), torch.randn(()).item()]
-    return {**record, "image": torch.tensor(drawn)}
-
-
-def as_it_is(record: Any) -> Any:
-    return record
-
-
-def take(loader: ResumableLoader, count: int) -> list[Any]:
-    return list(itertools.islice(loader, count))
-
-
-def ids(batches: list[list[dict[str, Any]]]) -> list[list[int]]:
-    return [[one["image_id"] for one in batch] for batch in batches]
-
-
-def assert_same(ours: list[list[dict[str, Any]]], theirs: list[list[dict[str, Any]]]) -> None:
-    assert ids(ours) == ids(theirs)
-    for one, other in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
-        assert torch.equal(one["image"], other["image"])
-
-
-def build(count: int = 23, batch: int = 4, **options: Any) -> ResumableLoader:
-    return build_train_loader(
-        records(count), **{"mapper": noisy, "total_batch_size": batch, **options}
-    )
 
 
 @pytest.mark.parametrize("grouping", [True, False])
@@ -177,73 +124,6 @@ def test_order_and_augmentations_are_apart() -> None:
     """The order does not depend on whether there is grouping, or how much a mapper draws."""
     plain = ids(take(build(12, 12, aspect_ratio_grouping=False, mapper=as_it_is), 4))
     assert ids(take(build(12, 12, aspect_ratio_grouping=False), 4)) == plain
-
-
-@pytest.mark.parametrize(
-    ("count", "wide", "batch"), [(23, 7, 4), (24, 12, 4), (9, 1, 4), (6, 0, 5), (6, 6, 4)]
-)
-def test_groups_are_detectron2s(count: int, wide: int, batch: int) -> None:
-    stream = build_train_loader(
-        records(count, wide), mapper=as_it_is, total_batch_size=1, aspect_ratio_grouping=False
-    )
-    expected = AspectRatioGroupedDataset((batch[0] for batch in stream), batch)
-    grouped = build_train_loader(records(count, wide), mapper=as_it_is, total_batch_size=batch)
-    assert take(grouped, 60) == list(itertools.islice(expected, 60))
-    assert all(len({one["width"] for one in batch}) == 1 for batch in take(grouped, 60))
-
-
-@pytest.mark.parametrize("grouping", [True, False])
-def test_ranks_share_one_stream(grouping: bool, as_rank: Callable[[int, int], None]) -> None:
-    """24 images, 9 of them landscapes, 4 a batch and process; 3 epochs are 18 batches."""
-    data = records(24, 8)
-
-    def streams(world_size: int, batch: int, iterations: int) -> list[list[Any]]:
-        found = []
-        for rank in range(world_size):
-            as_rank(rank, world_size)
-            loader = build_train_loader(
-                data, mapper=noisy, total_batch_size=batch, aspect_ratio_grouping=grouping
-            )
-            found.append(take(loader, iterations))
-        return found
-
-    ours = streams(2, 8, 9)
-    together = [batch for iteration in zip(*ours, strict=True) for batch in iteration]
-    # the same batches as one process would have, dealt out in turn
-    (alone,) = streams(1, 4, 18)
-    assert_same(together, alone)
-    assert all(len(batch) == 4 for batch in together)
-    # none is seen twice: after each number of whole epochs, every image that often
-    counts = Counter(itertools.chain(*ids(together)))
-    assert counts == dict.fromkeys(range(24), 3)
-    if grouping:
-        assert all(len({one["width"] for one in batch}) == 1 for batch in together)
-    else:
-        # an iteration is of the same samples for any number of processes
-        (wide,) = streams(1, 8, 9)
-        merged = [one + other for one, other in zip(*ours, strict=True)]
-        assert_same(merged, wide)
-    as_rank(1, 2)
-    resumed = build_train_loader(
-        data, mapper=noisy, total_batch_size=8, aspect_ratio_grouping=grouping
-    )
-    resumed.start(0, 5)
-    assert_same(take(resumed, 4), ours[1][5:])
-
-
-def test_no_image_is_twice_in_an_epoch_of_groups(as_rank: Callable[[int, int], None]) -> None:
-    """15 of one shape and 7 of the other: what waits at an epoch's end is seen in the next."""
-    batches = []
-    for rank in range(2):
-        as_rank(rank, 2)
-        loader = build_train_loader(records(22, 7), mapper=as_it_is, total_batch_size=8)
-        batches.append(ids(take(loader, 100)))
-    stream = [one for both in zip(*batches, strict=True) for batch in both for one in batch]
-    for shape, size in ((range(7), 7), (range(7, 22), 15)):
-        seen = [one for one in stream if one in shape]
-        epochs = [seen[i : i + size] for i in range(0, len(seen) - size, size)]
-        assert len(epochs) > 30
-        assert all(sorted(epoch) == list(shape) for epoch in epochs)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,83 +1,24 @@
 """datasets/prepare_mri.py from its command line to its arrays and indexes."""
 
-import importlib.util
-import json
-import multiprocessing
-import os
-import runpy
-import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from inspire_d2.data import mri_prepare
 from inspire_d2.data.mri import check_mri_dataset, mri_dataset
 
-from .mri_helpers import ORIENTATIONS, SHAPE, brain, save, save_brats, tumour
+from .mri_helpers import ORIENTATIONS, SHAPE, brain, contents, load, save, save_brats, tumour
 
-TOOL = Path(__file__).resolve().parents[2] / "datasets" / "prepare_mri.py"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="workers are not forked here")
 
 
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("prepare_mri", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def run(tool: ModuleType) -> Callable[..., None]:
-    return lambda *arguments: tool.main([str(argument) for argument in arguments])
-
-
-@pytest.fixture
-def refused(run: Callable[..., None], capsys: pytest.CaptureFixture) -> Callable[..., str]:
-    """Run the tool, expect exit code 2, and return what it said."""
-
-    def refuse(*arguments: object) -> str:
-        with pytest.raises(SystemExit) as stop:
-            run(*arguments)
-        said = capsys.readouterr().err
-        assert stop.value.code == 2, said
-        assert "Traceback" not in said
-        return said
-
-    return refuse
-
-
-@pytest.fixture
-def brats(tmp_path: Path) -> Path:
-    """Five cases, the last two of one patient."""
-    root = tmp_path / "brats"
-    names = ("BraTS-GLI-00001-000", "BraTS-GLI-00002-000", "BraTS-GLI-00003-000",
-             "BraTS-GLI-00004-000", "BraTS-GLI-00004-001")  # fmt: skip
-    for name in names:
-        save_brats(root, name, (1, 2, 3), ORIENTATIONS["LPS"])
-    return root
-
-
-def load(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text())
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 def test_a_set_by_ratio(
-    brats: Path, run: Callable[..., None], capsys: pytest.CaptureFixture
+    brats: Path, prepare_mri: Callable[..., None], capsys: pytest.CaptureFixture
 ) -> None:
-    run("--layout", "brats", "--root", brats, "--val-ratio", 0.4, "--seed", 1)
+    prepare_mri("--layout", "brats", "--root", brats, "--val-ratio", 0.4, "--seed", 1)
     said = capsys.readouterr()
     assert "train.json" in said.out
     assert "foreground_slices" in said.out
@@ -102,8 +43,12 @@ def test_a_set_by_ratio(
     check_mri_dataset("mine", str(prepared / "train.json"), labelled=True)
 
 
-def test_arrays_against_the_files(brats: Path, run: Callable[..., None], tmp_path: Path) -> None:
-    run("--layout", "brats", "--root", brats, "--all", "x", "--axis", 0, "--output", tmp_path / "o")
+def test_arrays_against_the_files(
+    brats: Path, prepare_mri: Callable[..., None], tmp_path: Path
+) -> None:
+    prepare_mri(
+        "--layout", "brats", "--root", brats, "--all", "x", "--axis", 0, "--output", tmp_path / "o"
+    )
     for entry in load(tmp_path / "o/x.json")["cases"]:
         assert entry["reference"] == str(brats / entry["case"] / f"{entry['case']}_t1.nii.gz")
         image = np.load(tmp_path / "o" / entry["image"])
@@ -123,83 +68,25 @@ def test_arrays_against_the_files(brats: Path, run: Callable[..., None], tmp_pat
 
 
 @linux_only
-def test_bytes_do_not_depend_on_jobs(brats: Path, run: Callable[..., None], tmp_path: Path) -> None:
+def test_bytes_do_not_depend_on_jobs(
+    brats: Path, prepare_mri: Callable[..., None], tmp_path: Path
+) -> None:
     for jobs, output in ((1, tmp_path / "one"), (2, tmp_path / "two")):
-        run("--layout", "brats", "--root", brats, "--val-ratio", 0.3, "--output", output,
-            "--jobs", jobs)  # fmt: skip
+        arguments = ("--layout", "brats", "--root", brats, "--val-ratio", 0.3, "--output", output)
+        prepare_mri(*arguments, "--jobs", jobs)
     one = contents(tmp_path / "one")
     assert one == contents(tmp_path / "two")
     assert len(one) == 5 * 3 + 2
 
 
-@pytest.fixture
-def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the cases that are read."""
-    names: list[str] = []
-    read = mri_prepare.read_case
-
-    def noting(case: Any, axis: int) -> Any:
-        names.append(case.name)
-        return read(case, axis)
-
-    monkeypatch.setattr(mri_prepare, "read_case", noting)
-    return names
-
-
-def test_what_is_done_is_not_done_again(
-    brats: Path, run: Callable[..., None], worked: list[str]
-) -> None:
-    arguments = ("--layout", "brats", "--root", brats)
-    run(*arguments, "--val-ratio", 0.3)
-    assert len(worked) == 5
-    before = contents(brats / "prepared")
-    times = {path: path.stat().st_mtime_ns for path in (brats / "prepared/cases").iterdir()}
-    run(*arguments, "--val-ratio", 0.3)
-    assert len(worked) == 5
-    assert contents(brats / "prepared") == before
-    assert times == {p: p.stat().st_mtime_ns for p in (brats / "prepared/cases").iterdir()}
-    # a source that is changed, arrays that are lacking, and another option
-    first, second, third = (path.name for path in sorted(brats.glob("BraTS*"))[:3])
-    save(brats / first / f"{first}_t2.nii.gz", brain(99), ORIENTATIONS["LPS"])
-    (brats / f"prepared/cases/{second}.label.npy").unlink()
-    (brats / f"prepared/cases/{third}.json").write_text("{")
-    worked.clear()
-    run(*arguments, "--val-ratio", 0.3)
-    assert worked == [first, second, third]
-    after = contents(brats / "prepared")
-    changed = {name for name in before if before[name] != after[name]}
-    assert {f"cases/{first}.image.npy", f"cases/{first}.json"} <= changed
-    assert not any(second in name or third in name for name in changed)
-    worked.clear()
-    run(*arguments, "--val-ratio", 0.5)  # the split alone
-    assert not worked
-    run(*arguments, "--val-ratio", 0.5, "--axis", 1)
-    assert len(worked) == 5
-
-
-def test_a_label_that_comes_later(brats: Path, run: Callable[..., None], worked: list[str]) -> None:
-    seg = brats / "BraTS-GLI-00002-000/BraTS-GLI-00002-000_seg.nii.gz"
-    seg.rename(brats / "elsewhere")
-    arguments = ("--layout", "brats", "--root", brats, "--all", "x", "--allow-missing-labels")
-    run(*arguments)
-    entry = load(brats / "prepared/x.json")["cases"][1]
-    assert (entry["label"], entry["voxels"]) == (None, {})
-    assert not (brats / "prepared/cases/BraTS-GLI-00002-000.label.npy").exists()
-    (brats / "elsewhere").rename(seg)
-    worked.clear()
-    run(*arguments)
-    assert worked == ["BraTS-GLI-00002-000"]
-    assert load(brats / "prepared/x.json")["cases"][1]["label"]
-
-
-def test_all_problems_of_all_cases(brats: Path, refused: Callable[..., str]) -> None:
+def test_all_problems_of_all_cases(brats: Path, mri_refused: Callable[..., str]) -> None:
     first, second, third, fourth, fifth = sorted(path.name for path in brats.iterdir())
     (brats / first / f"{first}_seg.nii.gz").unlink()
     (brats / second / f"{second}_flair.nii.gz").unlink()
     packed = brats / third / f"{third}_t1.nii.gz"
     packed.write_bytes(packed.read_bytes()[:-50])
     save(brats / fourth / f"{fourth}_seg.nii.gz", tumour((1, 2, 7)), ORIENTATIONS["LPS"])
-    said = refused("--layout", "brats", "--root", brats, "--val-ratio", 0.3)
+    said = mri_refused("--layout", "brats", "--root", brats, "--val-ratio", 0.3)
     for sentence in (
         f"cases without a label file (1): {first}",
         f"cases without flair (1): {second}",
@@ -215,40 +102,40 @@ def test_all_problems_of_all_cases(brats: Path, refused: Callable[..., str]) -> 
 
 
 def test_an_index_stays_where_a_new_one_is_refused(
-    brats: Path, run: Callable[..., None], refused: Callable[..., str]
+    brats: Path, prepare_mri: Callable[..., None], mri_refused: Callable[..., str]
 ) -> None:
     arguments = ("--layout", "brats", "--root", brats, "--val-ratio", 0.3)
-    run(*arguments)
+    prepare_mri(*arguments)
     before = {p: p.read_bytes() for p in (brats / "prepared").glob("*.json")}
     seg = brats / "BraTS-GLI-00001-000/BraTS-GLI-00001-000_seg.nii.gz"
     save(seg, tumour((1, 2, 3))[1:], ORIENTATIONS["LPS"])
-    assert "of another shape" in refused(*arguments)
+    assert "of another shape" in mri_refused(*arguments)
     assert {p: p.read_bytes() for p in (brats / "prepared").glob("*.json")} == before
 
 
 def test_label_values(
-    tmp_path: Path, run: Callable[..., None], refused: Callable[..., str]
+    tmp_path: Path, prepare_mri: Callable[..., None], mri_refused: Callable[..., str]
 ) -> None:
     old, new = tmp_path / "old", tmp_path / "mixed"
     for root, values in ((old, (1, 2, 4)), (new, (1, 2, 4)), (new, (1, 2, 3)), (new, (1, 2))):
         save_brats(root, f"case{''.join(map(str, values))}", values)
-    run("--layout", "brats", "--root", old, "--all", "x")
+    prepare_mri("--layout", "brats", "--root", old, "--all", "x")
     assert load(old / "prepared/x.json")["labels"] == [1, 2, 4]
-    said = refused("--layout", "brats", "--root", new, "--all", "x")
+    said = mri_refused("--layout", "brats", "--root", new, "--all", "x")
     assert "labels outside the set (1, 2, 4) (1): case123 (3)" in said
-    run("--layout", "brats", "--root", new, "--all", "x", "--label-values", 4, 3, 2, 1)
+    prepare_mri("--layout", "brats", "--root", new, "--all", "x", "--label-values", 4, 3, 2, 1)
     assert load(new / "prepared/x.json")["labels"] == [1, 2, 3, 4]
     save(tmp_path / "mine/images/x.nii", brain(0))
     save(tmp_path / "mine/labels/x.nii", tumour((3, 17)))
     folders = ("--layout", "folders", "--root", tmp_path / "mine", "--all", "x")
-    run(*folders)
+    prepare_mri(*folders)
     assert load(tmp_path / "mine/prepared/x.json")["labels"] == [3, 17]
-    said = refused(*folders, "--label-values", 3, 5)
+    said = mri_refused(*folders, "--label-values", 3, 5)
     assert "labels outside the set (3, 5) (1): x (17)" in said
 
 
 def test_splits_by_patient(
-    brats: Path, run: Callable[..., None], refused: Callable[..., str], tmp_path: Path
+    brats: Path, prepare_mri: Callable[..., None], mri_refused: Callable[..., str], tmp_path: Path
 ) -> None:
     arguments = ("--layout", "brats", "--root", brats)
     names = tmp_path / "val.txt"
@@ -260,12 +147,12 @@ def test_splits_by_patient(
         ("\n".join(f"BraTS-GLI-0000{i}" for i in range(1, 5)), "leaves val or train without"),
     ):
         names.write_text(text)
-        assert sentence in refused(*arguments, "--val-list", names)
-    assert "cannot be read" in refused(*arguments, "--val-list", tmp_path / "none")
-    assert "between 0 and 1" in refused(*arguments, "--val-ratio", 1.0)
-    assert "is no file name" in refused(*arguments, "--all", "../x")
+        assert sentence in mri_refused(*arguments, "--val-list", names)
+    assert "cannot be read" in mri_refused(*arguments, "--val-list", tmp_path / "none")
+    assert "between 0 and 1" in mri_refused(*arguments, "--val-ratio", 1.0)
+    assert "is no file name" in mri_refused(*arguments, "--all", "../x")
     names.write_text("BraTS-GLI-00004\n\n")
-    run(*arguments, "--val-list", names)
+    prepare_mri(*arguments, "--val-list", names)
     val = load(brats / "prepared/val.json")
     assert [e["case"] for e in val["cases"]] == ["BraTS-GLI-00004-000", "BraTS-GLI-00004-001"]
     assert val["split"] == {"rule": "list", "val_list": "val.txt"}
@@ -273,25 +160,27 @@ def test_splits_by_patient(
 
 
 def test_a_patient_in_another_index(
-    brats: Path, run: Callable[..., None], refused: Callable[..., str], tmp_path: Path
+    brats: Path, prepare_mri: Callable[..., None], mri_refused: Callable[..., str], tmp_path: Path
 ) -> None:
-    run("--layout", "brats", "--root", brats, "--val-ratio", 0.3)
-    said = refused("--layout", "brats", "--root", brats, "--all", "test")
+    prepare_mri("--layout", "brats", "--root", brats, "--val-ratio", 0.3)
+    said = mri_refused("--layout", "brats", "--root", brats, "--all", "test")
     assert "patients are in" in said
     assert "delete that index" in said
     save_brats(tmp_path / "more", "BraTS-GLI-00007-000", (1, 2, 3))
-    run("--layout", "brats", "--root", tmp_path / "more", "--all", "test",
-        "--output", brats / "prepared")  # fmt: skip
+    prepare_mri(
+        "--layout", "brats", "--root", tmp_path / "more", "--all", "test",
+        "--output", brats / "prepared",
+    )  # fmt: skip
     assert len(mri_dataset("x", str(brats / "prepared/test.json"))) == 1
 
 
-def test_one_patient_cannot_be_divided(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_one_patient_cannot_be_divided(tmp_path: Path, mri_refused: Callable[..., str]) -> None:
     save_brats(tmp_path, "BraTS-GLI-00001-000")
-    said = refused("--layout", "brats", "--root", tmp_path, "--val-ratio", 0.5)
+    said = mri_refused("--layout", "brats", "--root", tmp_path, "--val-ratio", 0.5)
     assert "all cases are of one (BraTS-GLI-00001)" in said
 
 
-def test_options_that_do_not_go_together(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_options_that_do_not_go_together(mri_refused: Callable[..., str], tmp_path: Path) -> None:
     root = ("--root", tmp_path)
     for arguments, sentence in (
         (("--layout", "brats", *root), "one of the arguments --val-ratio"),
@@ -304,29 +193,35 @@ def test_options_that_do_not_go_together(refused: Callable[..., str], tmp_path: 
         (("--layout", "brats", *root, "--all", "x", "--index", "x"), "--index belongs to"),
         (("--layout", "brats", "--root", tmp_path / "no", "--all", "x"), "is not a folder"),
     ):
-        assert sentence in refused(*arguments)
+        assert sentence in mri_refused(*arguments)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
-    said = refused("--layout", "brats", *root, "--all", "x", "--output", tmp_path / "file/out")
+    said = mri_refused("--layout", "brats", *root, "--all", "x", "--output", tmp_path / "file/out")
     assert "cannot be written" in said
 
 
-def test_folders_of_nifti(tmp_path: Path, run: Callable[..., None]) -> None:
+def test_folders_of_nifti(tmp_path: Path, prepare_mri: Callable[..., None]) -> None:
     for name in ("a", "b"):
         for channel in range(2):
             save(tmp_path / f"images/{name}_000{channel}.nii.gz", brain(channel))
         save(tmp_path / f"labels/{name}.nii.gz", tumour((1,)))
-    run("--layout", "folders", "--images", tmp_path / "images", "--labels", tmp_path / "labels",
-        "--val-ratio", 0.5)  # fmt: skip
+    prepare_mri(
+        "--layout", "folders", "--images", tmp_path / "images",
+        "--labels", tmp_path / "labels", "--val-ratio", 0.5,
+    )  # fmt: skip
     train, val = (mri_dataset("x", str(tmp_path / f"prepared/{n}.json")) for n in ("train", "val"))
     assert {train[0]["case"], val[0]["case"]} == {"a", "b"}
     assert train[0]["channels"] == ["0000", "0001"]
     assert train[0]["shape"] == list(SHAPE)
 
 
-def test_real_slices(shared_datasets: Path, tmp_path: Path, run: Callable[..., None]) -> None:
-    run("--layout", "lgg", "--root", shared_datasets / "lgg_mri", "--val-ratio", 0.25,
-        "--output", tmp_path)  # fmt: skip
+def test_real_slices(
+    shared_datasets: Path, tmp_path: Path, prepare_mri: Callable[..., None]
+) -> None:
+    prepare_mri(
+        "--layout", "lgg", "--root", shared_datasets / "lgg_mri", "--val-ratio", 0.25,
+        "--output", tmp_path,
+    )  # fmt: skip
     train, val = (mri_dataset("x", str(tmp_path / f"{n}.json")) for n in ("train", "val"))
     assert (len(train), len(val)) == (6, 2)
     assert sum(len(item["slices"]) for item in train + val) == 109
@@ -337,118 +232,28 @@ def test_real_slices(shared_datasets: Path, tmp_path: Path, run: Callable[..., N
         assert item["labels"] == [1]
 
 
-def start(arguments: tuple[object, ...], said: Path) -> multiprocessing.Process:
-    """Run the tool as a program of its own, in a fork, which spares the imports."""
-
-    def child() -> None:
-        os.setpgid(0, 0)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.dup2(os.open(said, os.O_CREAT | os.O_WRONLY), 2)
-        sys.stderr = os.fdopen(2, "w")
-        sys.argv = [str(TOOL), *map(str, arguments)]
-        runpy.run_path(str(TOOL), run_name="__main__")
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    return process
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the third case slow, so that a run can be stopped in it."""
-    write = np.save
-
-    def save_slowly(file: Any, array: np.ndarray) -> None:
-        if "00003" in file.name and "image" in file.name:
-            file.write(b"half")
-            file.flush()
-            time.sleep(2)
-            file.seek(0)
-        write(file, array)
-
-    monkeypatch.setattr(np, "save", save_slowly)
-
-
-@linux_only
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_goes_on(
-    brats: Path, run: Callable[..., None], tmp_path: Path, slowly: None, worked: list[str],
-    monkeypatch: pytest.MonkeyPatch, jobs: int, sent: int,
-) -> None:  # fmt: skip
-    arguments = ("--layout", "brats", "--root", brats, "--val-ratio", 0.3)
-    cases = brats / "prepared/cases"
-    process = start((*arguments, "--jobs", jobs), tmp_path / "said")
-    first = [cases / f"BraTS-GLI-0000{number}-000.json" for number in (1, 2)]
-    wait_for(lambda: list(cases.glob(".*00003*.part")) and all(f.exists() for f in first))
-    os.killpg(process.pid, sent)
-    process.join(30)
-    said = (tmp_path / "said").read_text()
-    assert "Traceback" not in said
-    assert not list((brats / "prepared").glob("*.json"))
-    done = {file.stem for file in cases.glob("*.json")}
-    assert {"BraTS-GLI-00001-000", "BraTS-GLI-00002-000"} <= done
-    if sent == signal.SIGINT:
-        assert process.exitcode == 130
-        assert said.splitlines()[-1] == "interrupted: the same command goes on from here"
-        assert not list(cases.glob(".*.part"))
-    monkeypatch.undo()
-    read = mri_prepare.read_case
-    monkeypatch.setattr(
-        mri_prepare, "read_case", lambda case, axis: worked.append(case.name) or read(case, axis)
-    )
-    run(*arguments)
-    assert sorted([*done, *worked]) == sorted(path.name for path in brats.glob("BraTS*"))
-    assert not list(cases.glob(".*.part"))
-    check_mri_dataset("x", str(brats / "prepared/train.json"))
-
-
-@linux_only
-def test_a_worker_that_dies(
-    brats: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+def test_a_split_that_fails_for_want_of_cases(
+    tmp_path: Path, mri_refused: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(mri_prepare, "read_case", lambda *_: os._exit(1))
-    said = refused("--layout", "brats", "--root", brats, "--all", "x", "--jobs", 2)
-    assert "a worker process died" in said
-
-
-def test_a_full_disk(
-    brats: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "save", full)
-    said = refused("--layout", "brats", "--root", brats, "--all", "x")
-    assert "cannot be written: No space left on device; finished cases are kept" in said
-    assert not [path for path in (brats / "prepared").rglob("*") if path.is_file()]
-
-
-def test_a_split_that_fails_for_want_of_cases(tmp_path: Path, refused: Callable[..., str]) -> None:
     save_brats(tmp_path, "a")
     save_brats(tmp_path, "b")["t2"].unlink()
-    said = refused("--layout", "brats", "--root", tmp_path, "--val-ratio", 0.5)
+    said = mri_refused("--layout", "brats", "--root", tmp_path, "--val-ratio", 0.5)
     assert "cases without t2 (1): b" in said
     assert "all cases are of one (a)" in said
     assert "cannot be used, no index was written" in said
 
 
-def test_a_set_whose_folder_is_a_link(tmp_path: Path, run: Callable[..., None]) -> None:
+def test_a_set_whose_folder_is_a_link(tmp_path: Path, prepare_mri: Callable[..., None]) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     save_brats(tmp_path / "real", "a")
-    run("--layout", "brats", "--root", tmp_path / "link", "--all", "x")
+    prepare_mri("--layout", "brats", "--root", tmp_path / "link", "--all", "x")
     (entry,) = load(tmp_path / "real/prepared/x.json")["cases"]
     assert entry["reference"] == "../a/a_t1.nii.gz"
     (tmp_path / "scratch").mkdir()
     (tmp_path / "real/other").symlink_to(tmp_path / "scratch")
-    run("--layout", "brats", "--root", tmp_path / "real", "--all", "x",
-        "--output", tmp_path / "real/other")  # fmt: skip
+    prepare_mri(
+        "--layout", "brats", "--root", tmp_path / "real", "--all", "x",
+        "--output", tmp_path / "real/other",
+    )  # fmt: skip
     (entry,) = load(tmp_path / "scratch/x.json")["cases"]
     assert entry["reference"] == str(tmp_path / "real/a/a_t1.nii.gz")
