@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from email import message_from_string
 from email.message import Message
@@ -81,8 +80,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built("-c", code, cwd=source)
     (archive,) = folder.glob("*.tar.gz")
     assert archive.name == f"inspire_d2-{inspire_d2.__version__}.tar.gz"
-    with tarfile.open(archive) as file:
-        file.extractall(folder, filter="data")
+    shutil.unpack_archive(archive, folder)
     return folder / archive.name.removesuffix(".tar.gz")
 
 
