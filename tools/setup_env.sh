@@ -7,7 +7,7 @@
 #   DETECTRON2=PATH   tools/setup_env.sh    a checkout of Detectron2 already there, compiled
 #   PYTHON=python3.11 tools/setup_env.sh    the Python to make .venv with (default: python3)
 #
-# Each of the three parts leaves a stamp with all it depends on, so a second call does only what
+# Each part leaves a stamp with all it depends on, so a second call does only what
 # changed. May be interrupted at any point and run again. Exit code 2: one line says what is wrong.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -86,6 +86,7 @@ source) want_detectron2="$(pin source) $torch" ;;
     ;;
 esac
 want_project="$PWD $(cat setup.py)"  # an editable install holds the folder's place
+want_bytecode="$want_requirements $want_detectron2"
 
 is_done() { [ "$(cat "$state/$1" 2>/dev/null)" = "$2" ]; }
 venv_works() {
@@ -94,8 +95,11 @@ venv_works() {
 }
 all_done() {
     venv_works && is_done requirements "$want_requirements" &&
-        is_done detectron2 "$want_detectron2" && is_done project "$want_project"
+        is_done detectron2 "$want_detectron2" && is_done project "$want_project" && bytecode_done
 }
+# With that variable, which many container images set, Python keeps nothing of what it compiles:
+# each program would spend seconds on compiling PyTorch and Detectron2 again.
+bytecode_done() { [ -z "${PYTHONDONTWRITEBYTECODE-}" ] || is_done bytecode "$want_bytecode"; }
 all_done && exit 0
 
 # --- What it takes --------------------------------------------------------------------------------
@@ -126,7 +130,7 @@ if command -v flock >/dev/null; then
 fi
 echo "$choice" >"$state/choice"
 
-# --- The three parts ------------------------------------------------------------------------------
+# --- The parts ------------------------------------------------------------------------------------
 
 make_venv() {
     find "$venv/" -mindepth 1 -maxdepth 1 ! -name .setup -exec rm -rf {} + &&
@@ -135,7 +139,7 @@ make_venv() {
 }
 
 # A few packages come as source; they are built with the pinned tools rather than with fresh ones.
-# Byte-compiling all of PyTorch takes longer than compiling what is imported when it is.
+# Byte-compiling all of it takes longer than compiling what is imported when it is (bytecode_done).
 # shellcheck disable=SC2046  # one word per package, here and below
 install_build_tools() { pip install $(grep -oE '^(setuptools|wheel)==[^ ]+' requirements.txt); }
 install_requirements() {
@@ -183,6 +187,12 @@ install_wheel() {
         rm -rf "$aside" "$state/wheel.txt"
 }
 
+# A package may hold templates that are no Python: what does not compile is no failure.
+compile_packages() {
+    "$venv/bin/python" -m compileall -q -j 0 \
+        "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" || true
+}
+
 # From a copy: the checkout may be read-only, or hold objects compiled for another Python.
 install_checkout() {
     local copy=$state/checkout
@@ -219,5 +229,9 @@ if ! is_done project "$want_project"; then
     # The one package that leans on libraries of the system.
     step "checking OpenCV" "$venv/bin/python" -c 'import cv2, inspire_d2'
     echo "$want_project" >"$state/project"
+fi
+if ! bytecode_done; then
+    step "compiling the packages, since PYTHONDONTWRITEBYTECODE is set" compile_packages
+    echo "$want_bytecode" >"$state/bytecode"
 fi
 echo "setup: done"

@@ -62,7 +62,7 @@ class Checkout:
             program.chmod(0o755)
 
     def environ(self, **variables: str) -> dict[str, str]:
-        ours = ("PYTHON", "DETECTRON2", "CXX", "MAKEFLAGS", "MAKELEVEL")
+        ours = ("PYTHON", "DETECTRON2", "CXX", "MAKEFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE")
         inherited = {k: v for k, v in os.environ.items() if k not in ours}
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         return {**inherited, "PATH": path, "CALLS": str(self.calls_file), **variables}
@@ -124,6 +124,19 @@ def test_second_setup_does_nothing(checkout):
     second = checkout.setup()
     assert second.returncode == 0
     assert second.stdout == "" and checkout.calls_file.read_text() == ""
+
+
+def test_packages_are_compiled_where_python_would_not_keep_it(checkout):
+    checkout.setup()
+    assert not checkout.asked("compileall")
+    assert checkout.setup(PYTHONDONTWRITEBYTECODE="1").returncode == 0
+    assert checkout.calls_file.read_text().splitlines()[-1] == "-m compileall -q -j 0 .venv/site"
+    assert checkout.setup(PYTHONDONTWRITEBYTECODE="1").stdout == ""
+    checkout.setup(PYTHONDONTWRITEBYTECODE="1", DETECTRON2="source")  # new packages
+    assert checkout.asked("compileall")
+    # a file that is no Python fails to compile
+    failing = {"FAIL_AT": "compileall", "FAIL_WITH": "SyntaxError", "DETECTRON2": "wheel"}
+    assert checkout.setup(PYTHONDONTWRITEBYTECODE="1", **failing).returncode == 0
 
 
 def test_wheel_is_installed_without_its_tools(checkout):
