@@ -63,6 +63,17 @@ def test_config_builds(name: str) -> None:
     assert cfg.dataloader.train._target_ is build_train_loader
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "rcnn" in name or "htc" in name])
+def test_augmented_sizes_surround_the_tested_one(name: str) -> None:
+    """COCO's would enlarge small polyps' images tenfold, at a hundred times the time."""
+    cfg = load_config(str(CONFIGS / name))
+    tested = cfg.dataloader.test.mapper.augmentations[0]
+    tta = cfg.train.tta.wrapper
+    smallest, largest = min(tta.short_edge_lengths), max(tta.short_edge_lengths)
+    assert smallest < tested.short_edge_length < largest <= 2 * tested.short_edge_length
+    assert tta.max_size >= tested.max_size
+
+
 def twin_of(name: str) -> str:
     """Name the config without INSPIRE that one with it is to be compared with."""
     twins = [name.replace("inspire", other) for other in ("fpn", "plain")]

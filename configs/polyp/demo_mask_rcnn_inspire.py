@@ -54,3 +54,4 @@ optimizer.lr = 1e-3
 train.output_dir = "runs/demo"
 train.max_iter = 350
 train.checkpointer.period = 100
+train.tta.wrapper.update(short_edge_lengths=(96, 128, 160), max_size=240)

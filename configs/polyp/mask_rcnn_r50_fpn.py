@@ -23,3 +23,4 @@ train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
 # 1449 training images / 16 = 91 iterations an epoch; 33 epochs
 train.max_iter = 3000
 train.amp.enabled = True
+train.tta.wrapper.update(short_edge_lengths=(320, 384, 448, 512, 576), max_size=800)
