@@ -53,7 +53,7 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
-            return  # a data loader's worker: it ends when its owner does
+            return  # a data loader's worker: it ends when its owner does (_shield_worker)
         now = time.monotonic()
         code = CODES[signal.Signals(number)]
         if code == INTERRUPTED:
@@ -141,3 +141,26 @@ def _forward(read_end: int, note: StopSignals) -> None:
 
 def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
     """Do nothing, other than the default, which would end the process."""
+
+
+def _shield_worker() -> None:
+    """Let a data loader's worker heed SIGTERM from its owner alone.
+
+    Slurm, systemd, `timeout` and others send it to all processes of a job. PyTorch has it end a
+    worker, and then the owner fails in the middle of an iteration instead of saving at its end.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if isinstance(getattr(handler, "__self__", None), StopSignals):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_at_the_owners_word, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_at_the_owners_word(owner: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != owner:
+        pass
+    os._exit(0)
+
+
+# Where there is no sigwaitinfo, as on macOS, workers are not forked.
+if hasattr(signal, "sigwaitinfo"):
+    os.register_at_fork(after_in_child=_shield_worker)

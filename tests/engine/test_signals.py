@@ -102,6 +102,45 @@ def test_only_a_second_press_ends_at_once() -> None:
     assert "a checkpoint is written" in said and "interrupted twice" in said
 
 
+LOADS = """
+    import os, signal, torch
+    from torch.utils.data import DataLoader
+    from inspire_d2.engine.signals import stop_signals
+
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            while True:
+                yield os.getpid()
+
+    stop_signals.install()
+    stop_signals.deferred = True
+    loader = iter(DataLoader(Endless(), batch_size=None, num_workers=2))
+    workers = {int(next(loader)) for _ in range(20)}
+    print("ready", flush=True)
+    while not stop_signals.requested:
+        next(loader)
+    seen = {int(next(loader)) for _ in range(100)}
+    print("the same" if seen == workers else "others", len(workers), flush=True)
+    for worker in loader._workers:  # what ends a worker that hangs
+        worker.terminate()
+        worker.join(30)
+        print(worker.exitcode, flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are not forked here")
+def test_workers_live_on_when_all_processes_get_the_signal() -> None:
+    command = [sys.executable, "-c", textwrap.dedent(LOADS)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=120)
+    assert out.split() == ["the", "same", "2", "0", "0"], err
+    assert "Traceback" not in err
+
+
 def _note_signals(connection: multiprocessing.connection.Connection, wait: bool) -> None:
     if wait:
         # As while its imports last; then what came meanwhile is heard.

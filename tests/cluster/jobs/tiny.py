@@ -17,8 +17,8 @@ lr_multiplier = L(HoldingSchedule)(schedule=lr_multiplier, folder="", at=0.5)
 
 for split, short_edge_length in (("train", (64,)), ("test", 64)):
     dataloader[split].mapper.augmentations[0].short_edge_length = short_edge_length
-    # Workers are processes more to start; a loader's batches do not depend on them.
-    dataloader[split].num_workers = 0
+    # Slurm's signals reach workers, too.
+    dataloader[split].num_workers = 1
 dataloader.train.total_batch_size = 4
 
 train.max_iter = 8
