@@ -6,12 +6,13 @@ from detectron2.solver.build import get_default_optimizer_params
 
 from inspire_d2.engine.optim import bottom_up_lr
 
-# The bottom-up, pretrained, moves at a quarter of the rate of the rest.
+# The bottom-up, pretrained, moves at a quarter of the rate of the rest; INSPIRE's parts may have a
+# rate of their own (docs/findings.md, Mask R-CNN).
 AdamW = L(torch.optim.AdamW)(
     params=L(get_default_optimizer_params)(
         base_lr="${..lr}",
         weight_decay_norm=0.0,
-        lr_factor_func=L(bottom_up_lr)(factor=0.25),
+        lr_factor_func=L(bottom_up_lr)(factor=0.25, inspire=1.0),
     ),
     lr=4e-4,
     betas=(0.9, 0.999),

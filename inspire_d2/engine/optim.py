@@ -6,21 +6,39 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig
 
+from ..errors import InputError
+
 __all__ = ["bottom_up_lr", "scale_lr"]
 
 logger = logging.getLogger(__name__)
 
 
-def bottom_up_lr(factor: float) -> Callable[[str], float]:
-    """Return the ``lr_factor_func`` that multiplies the bottom-up's learning rate by ``factor``.
+# What InspireFPN has beyond FPN, by the beginnings of the names of its modules.
+_INSPIRE_PARTS = tuple(f"backbone.{part}" for part in ("ise", "align", "fusion", "ssba"))
 
-    The copy of its stages that INSPIRE runs with ``feedback="separate"`` learns at the same rate.
+
+def bottom_up_lr(factor: float, inspire: float = 1.0) -> Callable[[str], float]:
+    """Return the ``lr_factor_func`` that gives parts of a model learning rates of their own.
+
+    Args:
+        factor: what the bottom-up's rate is multiplied by. The copy of its stages that INSPIRE
+            runs with ``feedback="separate"`` learns at the same rate.
+        inspire: what the rate of INSPIRE's parts (ISE, ISA, SSBA) is multiplied by; laterals and
+            output convolutions, which FPN has too, learn at the rate of the heads.
+
+    Raises:
+        InputError: one of them is below 0.
     """
-    return functools.partial(_factor_of, factor=factor)
+    for name, value in (("factor", factor), ("inspire", inspire)):
+        if not value >= 0:
+            raise InputError(f"optimizer.params.lr_factor_func.{name}={value} is below 0.")
+    return functools.partial(_factor_of, factor=factor, inspire=inspire)
 
 
-def _factor_of(name: str, factor: float) -> float:
-    return factor if name.startswith(("backbone.bottom_up.", "backbone.feedback_")) else 1.0
+def _factor_of(name: str, factor: float, inspire: float) -> float:
+    if name.startswith(("backbone.bottom_up.", "backbone.feedback_")):
+        return factor
+    return inspire if name.startswith(_INSPIRE_PARTS) else 1.0
 
 
 def scale_lr(cfg: DictConfig) -> float:

@@ -3,11 +3,13 @@
 import logging
 
 import pytest
+from detectron2.modeling.backbone.fpn import FPN
 from detectron2.solver.build import get_default_optimizer_params
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from inspire_d2.engine.optim import bottom_up_lr, scale_lr
+from inspire_d2.errors import InputError
 from tests.modeling.helpers import resnet_pyramid
 
 
@@ -22,17 +24,27 @@ def make_config(batch: int, rule: dict | None) -> DictConfig:
 
 
 @pytest.mark.parametrize("feedback", ["shared", "separate"])
-def test_all_copies_of_the_bottom_up_learn_at_its_rate(feedback: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"inspire": 4.0}])
+def test_parts_learn_at_their_rates(feedback: str, options: dict[str, float]) -> None:
     backbone = resnet_pyramid(steps=2, feedback=feedback)
     model = nn.ModuleDict({"backbone": backbone})
     stages = [backbone._feedback_stage(name) for name in backbone._feedback_names]
     encoder = {id(p) for part in (backbone.bottom_up, *stages) for p in part.parameters()}
+    fpn = FPN(backbone.bottom_up, backbone.in_features, backbone._out_feature_channels["p2"])
+    of_fpn = {f"backbone.{name}" for name, _ in fpn.named_parameters()}
     groups = get_default_optimizer_params(
-        model, base_lr=1.0, lr_factor_func=bottom_up_lr(0.25), overrides=None
+        model, base_lr=1.0, lr_factor_func=bottom_up_lr(0.25, **options), overrides=None
     )
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     for name, parameter in model.named_parameters():
-        assert rate[id(parameter)] == (0.25 if id(parameter) in encoder else 1.0), name
+        rest = 1.0 if name in of_fpn else options.get("inspire", 1.0)
+        assert rate[id(parameter)] == (0.25 if id(parameter) in encoder else rest), name
+
+
+@pytest.mark.parametrize("factors", [{"factor": -0.25}, {"factor": 0.25, "inspire": -1.0}])
+def test_no_part_learns_backwards(factors: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"lr_factor_func\.(factor=-0.25|inspire=-1.0) is below 0"):
+        bottom_up_lr(**factors)
 
 
 def test_rate_follows_the_batch(caplog: pytest.LogCaptureFixture) -> None:
