@@ -27,11 +27,11 @@ def bottom_up_lr(factor: float, inspire: float = 1.0) -> Callable[[str], float]:
             output convolutions, which FPN has too, learn at the rate of the heads.
 
     Raises:
-        InputError: one of them is below 0.
+        InputError: one of them is below 0, or no number.
     """
     for name, value in (("factor", factor), ("inspire", inspire)):
         if not value >= 0:
-            raise InputError(f"optimizer.params.lr_factor_func.{name}={value} is below 0.")
+            raise InputError(f"optimizer.params.lr_factor_func.{name}={value} must be 0 or more.")
     return functools.partial(_factor_of, factor=factor, inspire=inspire)
 
 

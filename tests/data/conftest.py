@@ -49,15 +49,18 @@ def kvasir(tmp_path: Path, make_folders: Callable[..., None]) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def tool() -> ModuleType:
-    """datasets/prepare_polyps.py as a module."""
-    spec = importlib.util.spec_from_file_location(
-        "prepare_polyps", ROOT / "datasets" / "prepare_polyps.py"
-    )
+def load_script(name: str) -> ModuleType:
+    """Import a script of datasets/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "datasets" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def tool() -> ModuleType:
+    """datasets/prepare_polyps.py as a module."""
+    return load_script("prepare_polyps")
 
 
 @pytest.fixture
@@ -92,12 +95,7 @@ def as_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 @pytest.fixture(scope="session")
 def prepare_mri_tool() -> ModuleType:
     """datasets/prepare_mri.py as a module."""
-    spec = importlib.util.spec_from_file_location(
-        "prepare_mri", ROOT / "datasets" / "prepare_mri.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("prepare_mri")
 
 
 @pytest.fixture

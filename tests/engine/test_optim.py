@@ -43,7 +43,7 @@ def test_parts_learn_at_their_rates(feedback: str, options: dict[str, float]) ->
 
 @pytest.mark.parametrize("factors", [{"factor": -0.25}, {"factor": 0.25, "inspire": -1.0}])
 def test_no_part_learns_backwards(factors: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=r"lr_factor_func\.(factor=-0.25|inspire=-1.0) is below 0"):
+    with pytest.raises(InputError, match=r"\.(factor=-0.25|inspire=-1.0) must be 0 or more"):
         bottom_up_lr(**factors)
 
 
