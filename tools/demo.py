@@ -68,12 +68,16 @@ def call(script: str, *arguments: object) -> None:
     """Print and run one of the repository's scripts, as a user would; exit where it fails."""
     command = ["python", script, *map(str, arguments)]
     print(f"\n$ {shlex.join(command)}", flush=True)
-    try:
-        code = subprocess.run([sys.executable, *command[1:]], cwd=REPOSITORY).returncode
-    except KeyboardInterrupt:
-        code = 130
-    if code:
-        sys.exit(code)
+    interrupted = False
+    with subprocess.Popen([sys.executable, *command[1:]], cwd=REPOSITORY) as process:
+        while process.returncode is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt:
+                # The script got it too; training ends once its checkpoint is written.
+                interrupted = True
+    if interrupted or process.returncode:
+        sys.exit(130 if interrupted else process.returncode)
 
 
 def show(data: Path, run: Path, output: Path, seconds: float) -> None:
