@@ -5,6 +5,8 @@
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection --centres C1 C2
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --task unet --centres C6
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --centres C1+C2+C4
+    python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection \
+        --define rate4 steps2 optimizer.params.lr_factor_func.inspire=4 --variants plain rate4
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --quick
 
 Each run trains on all PolypGen centres but one, or with C1+C2+C4 all but those three, and scores
@@ -31,6 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # works without an install
 
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
+from tools.study_variants import VARIANTS, Variant, defined
 
 # Task: the config without INSPIRE, and the one with it.
 CONFIGS = {
@@ -38,19 +41,6 @@ CONFIGS = {
     "unet": ("unet_r18_plain", "unet_r18_inspire"),
     "detection": ("mask_rcnn_r18_fpn", "mask_rcnn_r18_inspire"),
 }
-# Variant: overrides of the INSPIRE config; without it, iterations relative to the config's.
-INSPIRE = {
-    "steps1": ["model.backbone.steps=1"],
-    "steps2": [],
-    "steps1_no_ise": ["model.backbone.steps=1", "model.backbone.ise=False"],
-    "steps1_align_none": ["model.backbone.steps=1", "model.backbone.align=none"],
-    "steps1_align_deform": ["model.backbone.steps=1", "model.backbone.align=deform"],
-    "steps2_no_ise": ["model.backbone.ise=False"],
-    "steps2_align_none": ["model.backbone.align=none"],
-    "steps2_align_deform": ["model.backbone.align=deform"],
-    "steps2_separate": ["model.backbone.feedback=separate"],
-}
-PLAIN = {"plain": 1.0, "plain_1.2x": 1.2, "plain_1.7x": 1.7}
 QUICK = {
     "iterations": 20, "centres": ["C6"], "seeds": [0], "variants": ["plain", "steps1", "steps2"],
 }  # fmt: skip
@@ -62,6 +52,7 @@ class Run:
 
     task: str
     variant: str
+    changes: Variant
     centre: str
     seed: int
     folder: Path
@@ -69,7 +60,7 @@ class Run:
 
     def command(self, args: argparse.Namespace) -> list[str]:
         """Return the train_net.py command that runs it, or goes on with it."""
-        config = CONFIGS[self.task][self.variant in INSPIRE]
+        config = CONFIGS[self.task][self.changes.inspire]
         command = [sys.executable, "train_net.py", "--config-file", f"configs/polyp/{config}.py"]
         if (self.folder / "last_checkpoint").exists():
             command.append("--resume")
@@ -83,11 +74,11 @@ class Run:
             f"train.seed={self.seed}",
             f"train.max_iter={self.iterations(args)}",
         ]
-        return command + INSPIRE.get(self.variant, [])
+        return [*command, *self.changes.overrides]
 
     def iterations(self, args: argparse.Namespace) -> int:
         """Return how long it trains."""
-        return round(args.iterations * PLAIN.get(self.variant, 1.0))
+        return round(args.iterations * self.changes.length)
 
     @property
     def finished(self) -> bool:
@@ -102,12 +93,13 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then write the table; exits with 2 on wrong input."""
     args = parse(argv)
     with exit_on_input_error():
-        check(args)
-        data = args.output / "data"
+        variants = VARIANTS | defined(args.define)
+        check(args, variants)
+        data, folder = args.output / "data", args.output / "runs" / args.task
         for centre in args.centres:
             prepare(centre, args.root, data / centre)
         runs = [
-            Run(args.task, v, c, s, args.output / "runs" / args.task / c / v / f"seed{s}", data)
+            Run(args.task, v, variants[v], c, s, folder / c / v / f"seed{s}", data)
             for s in args.seeds
             for c in args.centres
             for v in args.variants
@@ -139,9 +131,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--centres", nargs="+", help="each held out in turn (default: C1 C2 C4)")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
+    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help=", ".join(VARIANTS))
     parser.add_argument(
-        "--variants", nargs="+", metavar="VARIANT", help=", ".join([*PLAIN, *INSPIRE])
-    )
+        "--define", nargs="+", action="append", default=[], metavar=("NAME VARIANT", "KEY=VALUE"),
+        help="a variant of your own: one of those above, with overrides of its config",
+    )  # fmt: skip
     parser.add_argument("--iterations", type=int, help="default: the config's")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1,
@@ -160,15 +154,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
     """Complete the arguments; raise InputError where one of them cannot be used."""
     from inspire_d2.engine.config import load_config
 
-    unknown = [v for v in args.variants if v not in PLAIN and v not in INSPIRE]
+    unknown = [v for v in args.variants if v not in variants]
     if unknown:
-        raise InputError(
-            f"unknown variant {first_few(unknown)}: take from {', '.join([*PLAIN, *INSPIRE])}."
-        )
+        raise InputError(f"unknown variant {first_few(unknown)}: take from {', '.join(variants)}.")
     if not args.weights.is_file():
         raise InputError(
             f"--weights {args.weights} does not exist: make it with tools/convert_torchvision.py."
@@ -176,31 +168,41 @@ def check(args: argparse.Namespace) -> None:
     if args.jobs < 1 or (args.iterations is not None and args.iterations < 1):
         raise InputError("--jobs and --iterations must be 1 or more.")
     if args.iterations is None:
-        args.iterations = load_config(str(config_of(args.task))).train.max_iter
+        args.iterations = load_config(str(config_of(args.task, inspire=False))).train.max_iter
     args.weights, args.output = args.weights.resolve(), args.output.resolve()
 
 
 def check_same_study(runs: list[Run], args: argparse.Namespace) -> None:
-    """Raise InputError where a folder holds a run of another length or of other weights."""
+    """Raise InputError where a folder holds a run of another length, weights or overrides."""
+    from omegaconf import OmegaConf
+
     from inspire_d2.engine.config import load_config
 
     for run in runs:
         file = run.folder / "config.yaml"
         if not file.exists():
             continue
-        train = load_config(str(file)).train
-        wanted = {"max_iter": run.iterations(args), "init_checkpoint": str(args.weights)}
+        cfg = load_config(str(file))
+        wanted = {
+            "train.max_iter": run.iterations(args),
+            "train.init_checkpoint": str(args.weights),
+        }
+        overrides = list(run.changes.overrides)
+        config = load_config(str(config_of(run.task, run.changes.inspire)), overrides)
+        for key in [override.partition("=")[0] for override in overrides]:
+            wanted[key] = OmegaConf.select(config, key)
         for key, value in wanted.items():
-            if train[key] != value:
+            found = OmegaConf.select(cfg, key)
+            if found != value:
                 raise InputError(
-                    f"{run.folder} holds a run of train.{key}={train[key]}, not {value}: name "
-                    "another --output."
+                    f"{run.folder} holds a run of {key}={found}, not {value}: name another "
+                    "--output."
                 )
 
 
-def config_of(task: str) -> Path:
-    """Return the path of a task's config without INSPIRE."""
-    return REPOSITORY / "configs" / "polyp" / f"{CONFIGS[task][0]}.py"
+def config_of(task: str, inspire: bool) -> Path:
+    """Return the path of a task's config, with INSPIRE or without it."""
+    return REPOSITORY / "configs" / "polyp" / f"{CONFIGS[task][inspire]}.py"
 
 
 def prepare(centre: str, root: Path, folder: Path) -> None:

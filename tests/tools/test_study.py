@@ -88,6 +88,21 @@ def test_commands_hold_each_centre_out(weights: Path, output: Path) -> None:
         assert ("_inspire.py" in command) == ("/steps1/" in command)
 
 
+def test_a_variant_of_ones_own(weights: Path, output: Path) -> None:
+    arguments = ["--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
+                 "--variants", "steps1", "fast", "--define", "fast", "steps1"]  # fmt: skip
+    done = study(*arguments, "optimizer.lr=3e-3", "train.seed=7", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert second == first.replace("/steps1/", "/fast/") + " optimizer.lr=3e-3 train.seed=7"
+    # A finished run of this name that had other overrides is another variant.
+    finish(output, "C1", "steps1", 0, [0.5] * IMAGES)
+    (output / "runs/semantic/C1/steps1").rename(output / "runs/semantic/C1/fast")
+    done = study(*arguments, "optimizer.lr=3e-3")
+    assert done.returncode == 2
+    assert "a run of optimizer.lr=0.0016, not 0.003" in done.stderr
+
+
 def test_several_centres_are_held_out_together(weights: Path, shared_datasets: Path,
                                                tmp_path: Path) -> None:  # fmt: skip
     done = study("--weights", weights, "--root", shared_datasets / "polypgen", "--output", tmp_path,
@@ -161,7 +176,7 @@ def test_interrupt_shows_what_is_finished(stop: int, weights: Path, output: Path
     time.sleep(1)
     process.send_signal(stop)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "interrupted" in err
     assert "Traceback" not in err
     assert "| plain | 1 |" in out
@@ -175,6 +190,10 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
         (["--weights", weights, "--variants", "steps9"], "unknown variant"),
         (["--weights", weights, "--jobs", 0], "1 or more"),
         (["--weights", weights, "--iterations", 0], "1 or more"),
+        (["--weights", weights, "--define", "plain", "steps1", "a=1"], "take a new name"),
+        (["--weights", weights, "--define", "a/b", "steps1", "a=1"], "take a new name"),
+        (["--weights", weights, "--define", "mine", "steps9", "a=1"], "takes one of plain"),
+        (["--weights", weights, "--define", "mine", "steps1"], "KEY=VALUE"),
     ):
         done = study("--output", output, *arguments)
         assert done.returncode == 2

@@ -1,0 +1,51 @@
+"""The variants that tools/study.py compares, and those that its user defines."""
+
+import re
+from dataclasses import dataclass, replace
+
+from inspire_d2.errors import InputError
+
+__all__ = ["VARIANTS", "Variant", "defined"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a run changes of its task's config."""
+
+    inspire: bool  # of which of the task's two configs
+    overrides: tuple[str, ...] = ()
+    length: float = 1.0  # iterations, relative to the config's
+
+
+VARIANTS = {
+    "plain": Variant(False),
+    "plain_1.2x": Variant(False, length=1.2),
+    "plain_1.7x": Variant(False, length=1.7),
+    "steps1": Variant(True, ("model.backbone.steps=1",)),
+    "steps2": Variant(True),
+    "steps1_no_ise": Variant(True, ("model.backbone.steps=1", "model.backbone.ise=False")),
+    "steps1_align_none": Variant(True, ("model.backbone.steps=1", "model.backbone.align=none")),
+    "steps1_align_deform": Variant(True, ("model.backbone.steps=1", "model.backbone.align=deform")),
+    "steps2_no_ise": Variant(True, ("model.backbone.ise=False",)),
+    "steps2_align_none": Variant(True, ("model.backbone.align=none",)),
+    "steps2_align_deform": Variant(True, ("model.backbone.align=deform",)),
+    "steps2_separate": Variant(True, ("model.backbone.feedback=separate",)),
+}
+
+
+def defined(definitions: list[list[str]]) -> dict[str, Variant]:
+    """Return the variants of --define; raise InputError where one is no variant."""
+    variants = {}
+    for name, *rest in definitions:
+        if not re.fullmatch(r"\w[\w.+-]*", name) or name in VARIANTS:
+            raise InputError(
+                f"--define {name}: take a new name, of letters, digits and ._+- that a folder "
+                "can have."
+            )
+        if len(rest) < 2 or rest[0] not in VARIANTS or not all("=" in one for one in rest[1:]):
+            raise InputError(
+                f"--define {name} takes one of {', '.join(VARIANTS)}, then overrides KEY=VALUE."
+            )
+        base = VARIANTS[rest[0]]
+        variants[name] = replace(base, overrides=(*base.overrides, *rest[1:]))
+    return variants
