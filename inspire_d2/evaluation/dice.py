@@ -20,8 +20,8 @@ __all__ = ["crop_to_foreground", "dice", "surface_distances", "volume_diagonal"]
 def dice(predicted: np.ndarray, true: np.ndarray) -> float:
     """Return ``2 |P & T| / (|P| + |T|)`` of two bool masks; 1 where both are empty."""
     _check_pair(predicted, true)
-    total = np.count_nonzero(predicted) + np.count_nonzero(true)
-    return 2 * np.count_nonzero(predicted & true) / total if total else 1.0
+    total = int(np.count_nonzero(predicted)) + int(np.count_nonzero(true))
+    return 2 * int(np.count_nonzero(predicted & true)) / total if total else 1.0
 
 
 def surface_distances(

@@ -66,7 +66,8 @@ def count_lesions(predicted: np.ndarray, true: np.ndarray) -> LesionCounts:
     both = predicted & true
     return LesionCounts(
         true=true_count,
-        found=np.count_nonzero(np.bincount(true_labels[both])),
+        # NumPy 2.4 and later count in its own integers, which json does not write.
+        found=int(np.count_nonzero(np.bincount(true_labels[both]))),
         predicted=predicted_count,
-        right=np.count_nonzero(np.bincount(predicted_labels[both])),
+        right=int(np.count_nonzero(np.bincount(predicted_labels[both]))),
     )

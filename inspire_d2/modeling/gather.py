@@ -36,6 +36,8 @@ class Reads(NamedTuple):
 def gather(coarse: torch.Tensor, reads: Reads) -> torch.Tensor:
     """Read coarse (N, d, h, w): a map (N, d, H, W), channels last in memory."""
     table = coarse.permute(0, 2, 3, 1).reshape(-1, coarse.shape[1])
+    if table.is_cuda and table.dtype == torch.bfloat16:
+        table = table.float()  # CUDA's embedding_bag has no backward pass in bfloat16
     per_read = reads.rows.shape[-1]
     rows = reads.rows.view(-1, per_read)
     weights = reads.weights.reshape(-1, per_read).to(table.dtype)
@@ -43,7 +45,7 @@ def gather(coarse: torch.Tensor, reads: Reads) -> torch.Tensor:
         read = sum(table[rows[:, k].long()] * weights[:, k, None] for k in range(per_read))
     else:
         read = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
-    return read.view(*reads.rows.shape[:3], -1).permute(0, 3, 1, 2)
+    return read.to(coarse.dtype).view(*reads.rows.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def nearest_reads(coarse: torch.Tensor, fine: torch.Tensor) -> Reads:
@@ -60,29 +62,29 @@ def shifted_reads(coarse: torch.Tensor, flow: torch.Tensor) -> Reads:
     """
     height, width = coarse.shape[2:]
     y, x = _nearest(flow)
-    y = (y + flow[:, 1]).clamp(0, height - 1)
-    x = (x + flow[:, 0]).clamp(0, width - 1)
-    top, left = y.detach().floor(), x.detach().floor()
-    # At the last row and column the neighbour beyond, which has weight 0, is the border itself.
-    bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
+    shift_x, shift_y = flow.unbind(dim=1)
+    y, x = (y + shift_y).clamp(0, height - 1), (x + shift_x).clamp(0, width - 1)
+    # The floor, as nothing is negative; where an offset is NaN, a row that exists: the loss, NaN
+    # too, says what is wrong.
+    top, left = (part.detach().nan_to_num().int() for part in (y, x))
     down, across = y - top, x - left
-    rows = [
-        _rows(coarse, v, u) for v, u in ((top, left), (top, right), (bottom, left), (bottom, right))
-    ]
-    up, back = 1 - down, 1 - across
-    weights = [up * back, up * across, down * back, down * across]
-    return Reads(torch.stack(rows, dim=-1), torch.stack(weights, dim=-1))
+    row = _rows(coarse, top, left)
+    # At the last row and column the neighbour beyond, which has weight 0, is the border itself.
+    right, below = left < width - 1, (top < height - 1) * width
+    rows = torch.stack([row, row + right, row + below, row + below + right], dim=-1)
+    vertical = torch.stack([1 - down, down], dim=-1)
+    horizontal = torch.stack([1 - across, across], dim=-1)
+    return Reads(rows, (vertical[..., None] * horizontal[..., None, :]).flatten(-2))
 
 
 def _nearest(fine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coarse row (H, 1) and column (W,) of each fine pixel."""
-    y = torch.arange(fine.shape[2], device=fine.device).div(2, rounding_mode="floor")
-    x = torch.arange(fine.shape[3], device=fine.device).div(2, rounding_mode="floor")
+    """Coarse row (H, 1) and column (W,) of each fine pixel, int32."""
+    y, x = (torch.arange(n, dtype=torch.int32, device=fine.device) // 2 for n in fine.shape[2:])
     return y[:, None], x
 
 
 def _rows(coarse: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Number the pixels (y, x), each (N, H, W) or broadcast to it, among all of the batch."""
+    """Number the pixels (y, x), int32, each (N, H, W) or broadcast to it, among the batch's."""
     batch, _, height, width = coarse.shape
-    first = torch.arange(batch, device=coarse.device)[:, None, None] * height
-    return ((first + y.long()) * width + x.long()).int()
+    first = torch.arange(0, batch * height, height, dtype=torch.int32, device=coarse.device)
+    return (first[:, None, None] + y) * width + x

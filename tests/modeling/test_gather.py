@@ -65,3 +65,13 @@ def test_wide_maps_are_read_exactly() -> None:
     read = gather(coarse, shifted_reads(coarse, flow))
     expected = (torch.arange(10000) // 2 + 0.25).clamp(max=4999)
     assert torch.equal(read[0, 0, 0], expected)
+
+
+def test_an_offset_that_is_nan_shows_in_its_pixel_alone() -> None:
+    # A diverged model must come as far as its loss, which is what tells the user.
+    coarse, flow = image(2, 3, 3, 4), torch.zeros(2, 2, 6, 8)
+    flow[1, 0, 2, 5] = float("nan")
+    read = gather(coarse, shifted_reads(coarse, flow))
+    wrong = torch.zeros(2, 6, 8, dtype=torch.bool)
+    wrong[1, 2, 5] = True
+    assert torch.equal(read.isnan(), wrong[:, None].expand(read.shape))

@@ -188,12 +188,37 @@ def test_fewer_than_two_levels_are_refused(names: list[str]) -> None:
         InspireFPN(TinyBottomUp(3), names, 8)
 
 
-def test_pyramid_on_a_gpu_is_the_cpus() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    for align in ALIGNS:
-        module = randomise(resnet_pyramid(align=align), 7).double()
-        x = image(2, 3, 64, 75, dtype=torch.float64)
-        expected = module(x)
-        outputs = {name: value.cpu() for name, value in module.cuda()(x.cuda()).items()}
-        assert_same_outputs(outputs, expected, 1e-9)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@needs_gpu
+@pytest.mark.parametrize("align", ALIGNS)
+def test_pyramid_on_a_gpu_is_the_cpus(align: str) -> None:
+    module = randomise(resnet_pyramid(align=align), 7).double()
+    x = image(2, 3, 64, 75, dtype=torch.float64)
+    expected = module(x)
+    outputs = {name: value.cpu() for name, value in module.cuda()(x.cuda()).items()}
+    assert_same_outputs(outputs, expected, 1e-9)
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("align", ALIGNS)
+def test_pyramid_trains_in_half_precision_on_a_gpu(align: str, dtype: torch.dtype) -> None:
+    module = randomise(resnet_pyramid(align=align), 7).cuda()
+    x = image(2, 3, 64, 75).cuda()
+    gradients = []
+    for half in (False, True):
+        module.zero_grad()
+        with torch.autocast("cuda", dtype, enabled=half):
+            outputs = module(x)
+        sum(value.float().square().mean() for value in outputs.values()).backward()
+        gradients.append({name: value.grad for name, value in module.named_parameters()})
+    for name, expected in gradients[0].items():
+        if expected is not None and expected.norm() > 1e-3:  # less is rounding alone
+            assert (
+                torch.nn.functional.cosine_similarity(
+                    gradients[1][name].flatten(), expected.flatten(), dim=0
+                )
+                > 0.8
+            ), name
