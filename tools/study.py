@@ -33,7 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # works without an install
 
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
-from tools.study_variants import VARIANTS, Variant, defined
+from tools.study_variants import VARIANTS, Variant, defined, overridden
 
 # Task: the config without INSPIRE, and the one with it.
 CONFIGS = {
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then write the table; exits with 2 on wrong input."""
     args = parse(argv)
     with exit_on_input_error():
-        variants = VARIANTS | defined(args.define)
+        variants = overridden(VARIANTS | defined(args.define), args.overrides)
         check(args, variants)
         data, folder = args.output / "data", args.output / "runs" / args.task
         for centre in args.centres:
@@ -136,6 +136,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--define", nargs="+", action="append", default=[], metavar=("NAME VARIANT", "KEY=VALUE"),
         help="a variant of your own: one of those above, with overrides of its config",
     )  # fmt: skip
+    parser.add_argument(
+        "--overrides", nargs="+", default=[], metavar="KEY=VALUE", help="of every variant's config"
+    )
     parser.add_argument("--iterations", type=int, help="default: the config's")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from inspire_d2.errors import InputError
 
-__all__ = ["VARIANTS", "Variant", "defined"]
+__all__ = ["VARIANTS", "Variant", "defined", "overridden"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +49,14 @@ def defined(definitions: list[list[str]]) -> dict[str, Variant]:
         base = VARIANTS[rest[0]]
         variants[name] = replace(base, overrides=(*base.overrides, *rest[1:]))
     return variants
+
+
+def overridden(variants: dict[str, Variant], overrides: list[str]) -> dict[str, Variant]:
+    """Return the variants, each with overrides besides; raise InputError where one is none."""
+    for override in overrides:
+        if "=" not in override:
+            raise InputError(f"--overrides {override} must be KEY=VALUE.")
+    return {
+        name: replace(variant, overrides=(*variant.overrides, *overrides))
+        for name, variant in variants.items()
+    }

@@ -103,6 +103,20 @@ def test_a_variant_of_ones_own(weights: Path, output: Path) -> None:
     assert "a run of optimizer.lr=0.0016, not 0.003" in done.stderr
 
 
+def test_overrides_reach_every_variant(weights: Path, output: Path) -> None:
+    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
+    arguments = ["--weights", weights, "--output", output, "--centres", "C1", "--seeds", 1,
+                 "--variants", "plain", "steps1", "--dry-run", "--overrides"]  # fmt: skip
+    options = "dataloader.train.mapper.augmentations.0.short_edge_length=64 train.log_period=3"
+    done = study(*arguments, *options.split())
+    assert done.returncode == 0, done.stderr
+    assert [line.endswith(options) for line in done.stdout.splitlines()] == [True, True]
+    arguments[arguments.index("--seeds") + 1] = 0
+    done = study(*arguments, *options.split())
+    assert done.returncode == 2
+    assert "short_edge_length" in done.stderr and "not 64" in done.stderr
+
+
 def test_several_centres_are_held_out_together(weights: Path, shared_datasets: Path,
                                                tmp_path: Path) -> None:  # fmt: skip
     done = study("--weights", weights, "--root", shared_datasets / "polypgen", "--output", tmp_path,
@@ -194,6 +208,7 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
         (["--weights", weights, "--define", "a/b", "steps1", "a=1"], "take a new name"),
         (["--weights", weights, "--define", "mine", "steps9", "a=1"], "takes one of plain"),
         (["--weights", weights, "--define", "mine", "steps1"], "KEY=VALUE"),
+        (["--weights", weights, "--overrides", "train.seed"], "must be KEY=VALUE"),
     ):
         done = study("--output", output, *arguments)
         assert done.returncode == 2
