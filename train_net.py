@@ -53,7 +53,7 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
 
     from inspire_d2.engine.config import save_config
     from inspire_d2.engine.launch import resolve_device
-    from inspire_d2.engine.precision import resolve_amp
+    from inspire_d2.engine.precision import fit_to_device
     from inspire_d2.engine.scoring import score_checkpoints
     from inspire_d2.engine.trainer import run_evaluation, run_training
 
@@ -63,7 +63,7 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
         logger.info(line)
     device = resolve_device(cfg.train.device)
     if not args.eval_only:
-        cfg.train.amp.enabled = resolve_amp(cfg.train.amp.enabled, device)
+        fit_to_device(cfg.train, device)
     if comm.is_main_process():
         # In place of default_setup's, which is in another order and so trains otherwise.
         save_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))

@@ -98,7 +98,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
 
     from inspire_d2.engine.config import load_config
     from inspire_d2.engine.launch import resolve_device
-    from inspire_d2.engine.precision import resolve_amp
+    from inspire_d2.engine.precision import fit_to_device
 
     cfg = load_config(str(args.config_file))
     shrink_model(cfg.model)
@@ -109,10 +109,11 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
         output_dir=str(args.output),
         init_checkpoint=str(args.weights),
         seed=args.seed,
+        amp={"enabled": True},
         channels_last=True,
         device=resolve_device(None),
     )
-    cfg.train.amp.enabled = resolve_amp(True, cfg.train.device)
+    fit_to_device(cfg.train, cfg.train.device)
     return cfg
 
 

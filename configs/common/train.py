@@ -18,7 +18,7 @@ train = dict(
     device=None,
     # mixed precision: float16 on GPUs, bfloat16 on CPUs (scoring stays in float32)
     amp=dict(enabled=False),
-    # keep maps channels last in memory: faster on CPUs, and on GPUs with amp
+    # keep maps channels last in memory: faster on CPUs with AVX-512, and on GPUs with amp
     channels_last=False,
     # of torch's DistributedDataParallel, where there is more than one process
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),

@@ -1,4 +1,7 @@
-"""Mixed precision: float16 with scaled losses on GPUs, bfloat16 on CPUs."""
+"""What a device computes fast: half precision, with its trainers, and channels-last weights.
+
+Mixed precision is float16 with scaled losses on GPUs, bfloat16 on CPUs.
+"""
 
 import logging
 from collections.abc import Iterable
@@ -6,11 +9,13 @@ from typing import Any
 
 import torch
 from detectron2.engine import AMPTrainer, SimpleTrainer
+from omegaconf import DictConfig
 from torch import nn
 
+from ..modeling.layout import channels_last_pays
 from .failures import ExplainsFailures
 
-__all__ = ["has_fast_bfloat16", "make_trainer", "resolve_amp"]
+__all__ = ["fit_to_device", "has_fast_bfloat16", "make_trainer"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +30,24 @@ def has_fast_bfloat16() -> bool:
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def resolve_amp(enabled: bool, device: str) -> bool:
-    """Return whether to train in mixed precision: not on a CPU that is slow at it, and say so."""
-    if enabled and torch.device(device).type == "cpu" and not has_fast_bfloat16():
+def fit_to_device(train: DictConfig, device: str) -> None:
+    """Take out of a config's ``train`` what slows training down on ``device``, and say so.
+
+    Half precision goes on a CPU that imitates it, channels-last weights on one without AVX-512.
+    """
+    if train.amp.enabled and torch.device(device).type == "cpu" and not has_fast_bfloat16():
         logger.warning(
             "train.amp.enabled=True is set aside: this CPU has no bfloat16 instructions, and "
             "without them float32 is many times faster."
         )
-        return False
-    return enabled
+        train.amp.enabled = False
+    # Configs saved before it was there lack it.
+    if train.get("channels_last") and not channels_last_pays(device):
+        logger.warning(
+            "train.channels_last=True is set aside: this CPU has no AVX-512 instructions, and "
+            "without them training is faster in the usual order."
+        )
+        train.channels_last = False
 
 
 def make_trainer(

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .isa import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
 from .ise import FeatureEnhancement
+from .layout import suit_convolutions
 from .ssba import BackAugmentation
 from .staged import copy_stages, stage_names_after, trainable_batch_norms
 
@@ -196,7 +197,8 @@ class InspireFPN(FPN):
         outputs = {}
         for level, feature in zip(self._levels, pyramid, strict=True):
             if f"p{level}" in self._out_features:
-                outputs[f"p{level}"] = getattr(self, f"fpn_output{level}")(feature)
+                output = getattr(self, f"fpn_output{level}")
+                outputs[f"p{level}"] = output(suit_convolutions(feature))
         if self.top_block is not None:
             source = (outputs | features)[self.top_block.in_feature]
             for level, feature in enumerate(self.top_block(source), self._levels[-1] + 1):
@@ -242,7 +244,7 @@ class InspireFPN(FPN):
         align, fusion = getattr(self, f"align{level}"), getattr(self, f"fusion{level}")
         if isinstance(align, DeformAlign):
             return fusion(align(coarse, resident), resident)
-        return fusion.fuse_read(coarse, align.reads(coarse, resident), resident)
+        return fusion.fuse_aligned(align, coarse, resident)
 
     def _feed_back(
         self, pyramid: list[torch.Tensor], early: dict[str, torch.Tensor]
@@ -266,8 +268,10 @@ class InspireFPN(FPN):
         augment = getattr(self, f"ssba{level[0]}")
         if self._checkpoint_steps and torch.is_grad_enabled():
             # In the last step too: its maps are many, and cheap to compute anew.
-            return checkpoint(augment, level[1], feature, use_reentrant=False)
-        return augment(level[1], feature)
+            augmented = checkpoint(augment, level[1], feature, use_reentrant=False)
+        else:
+            augmented = augment(level[1], feature)
+        return suit_convolutions(augmented)
 
     def _feedback_stage(self, name: str) -> nn.Module:
         if self._feedback == "separate":

@@ -65,17 +65,33 @@ class AdaptiveFusion(nn.Module):
         gate = gate.to(resident.dtype)
         return add_weighted(gate * moving, 2 - gate, resident)
 
-    def fuse_read(self, coarse: torch.Tensor, reads: Reads, resident: torch.Tensor) -> torch.Tensor:
-        """Fuse what ``reads`` takes from coarse (N, d, h, w) with a map (N, d, H, W).
+    def fuse_aligned(
+        self, align: "FlowAlign | UpsampleAlign", coarse: torch.Tensor, resident: torch.Tensor
+    ) -> torch.Tensor:
+        """Lay coarse (N, d, h, w) on a map (N, d, H, W) by ``align``, and fuse the two.
 
-        Equal to ``forward(gather(coarse, reads), resident)``, and cheaper: a 1x1 convolution and a
-        read whose weights sum to 1 commute, so the embedding is computed on the coarse map, and
-        lambda multiplies the weights of the read instead of what was read.
+        Equal to ``forward(align(coarse, resident), resident)``, and cheaper: a 1x1 convolution and
+        a read whose weights sum to 1 commute, so the embedding is computed on the coarse map,
+        lambda multiplies the weights of the read instead of what was read, and each map is embedded
+        for both modules at once.
         """
-        moving = gather(self.embed_moving(coarse), reads)
-        gate = self.gate(moving, self.embed_resident(resident))
+        if isinstance(align, FlowAlign):
+            moving, embedded = _embed(coarse, self.embed_moving, align.embed_coarse)
+            own, fine = _embed(resident, self.embed_resident, align.embed_fine)
+            reads = align.reads(embedded, fine)
+        else:
+            moving, own = self.embed_moving(coarse), self.embed_resident(resident)
+            reads = nearest_reads(coarse, resident)
+        gate = self.gate(gather(moving, reads), own)
         read = gather(coarse, reads.scaled(gate))
         return add_weighted(read, 2 - gate.to(resident.dtype), resident)
+
+
+def _embed(x: torch.Tensor, *convs: nn.Conv2d) -> tuple[torch.Tensor, ...]:
+    """Apply several 1x1 convolutions to a map in one pass over it."""
+    weight = torch.cat([conv.weight for conv in convs])
+    bias = torch.cat([conv.bias for conv in convs])
+    return F.conv2d(x, weight, bias).split([conv.out_channels for conv in convs], dim=1)
 
 
 class FlowAlign(nn.Module):
@@ -94,17 +110,16 @@ class FlowAlign(nn.Module):
         nn.init.zeros_(self.offset.bias)
 
     def flow(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
-        """Predict the offsets (N, 2, H, W), x before y, in coarse pixels."""
-        embedded = upsample_nearest(self.embed_coarse(coarse), fine)
-        return self.offset(torch.cat([embedded, self.embed_fine(fine)], dim=1))
+        """Predict the offsets (N, 2, H, W), x before y, in coarse pixels, from both embeddings."""
+        return self.offset(torch.cat([upsample_nearest(coarse, fine), fine], dim=1))
 
     def reads(self, coarse: torch.Tensor, fine: torch.Tensor) -> Reads:
-        """Say where each pixel of fine (N, d, H, W) reads coarse (N, d, h, w)."""
+        """Say where each fine pixel reads the coarse map, from (N, e, h, w) and (N, e, H, W)."""
         return shifted_reads(coarse, _at_least_float32(self.flow(coarse, fine)))
 
     def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
         """Lay coarse (N, d, h, w) on fine (N, d, H, W): an aligned map (N, d, H, W)."""
-        return gather(coarse, self.reads(coarse, fine))
+        return gather(coarse, self.reads(self.embed_coarse(coarse), self.embed_fine(fine)))
 
 
 class DeformAlign(nn.Module):
@@ -134,10 +149,6 @@ class DeformAlign(nn.Module):
 
 class UpsampleAlign(nn.Module):
     """FPN's nearest up-sampling, for ablation."""
-
-    def reads(self, coarse: torch.Tensor, fine: torch.Tensor) -> Reads:
-        """Say where each pixel of fine (N, d, H, W) reads coarse (N, d, h, w)."""
-        return nearest_reads(coarse, fine)
 
     def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
         """Lay coarse (N, d, h, w) on fine (N, d, H, W): an up-sampled map (N, d, H, W)."""

@@ -7,10 +7,12 @@ import pytest
 import torch
 from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
+from omegaconf import OmegaConf
 from torch import nn
 
 from inspire_d2.engine import precision
-from inspire_d2.engine.precision import has_fast_bfloat16, make_trainer, resolve_amp
+from inspire_d2.engine.precision import fit_to_device, has_fast_bfloat16, make_trainer
+from inspire_d2.modeling import layout
 
 
 class Probe(nn.Module):
@@ -50,18 +52,34 @@ def test_weights_stay_in_float32_and_learn() -> None:
     torch.testing.assert_close(weight.detach(), torch.full((2, 2), 0.5))
 
 
+def fitted(device: str, **options: bool) -> list[bool]:
+    train = {"amp": {"enabled": False}, "channels_last": False}
+    train = OmegaConf.merge(train, OmegaConf.from_dotlist([f"{k}={v}" for k, v in options.items()]))
+    fit_to_device(train, device)
+    return [train.amp.enabled, train.channels_last]
+
+
 @pytest.mark.parametrize("fast", [False, True])
-def test_amp_is_set_aside_on_a_cpu_without_bfloat16(
+def test_what_a_cpu_is_slow_at_is_set_aside(
     fast: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(layout, "_ONLY_AVX2", not fast)
+    both = {"amp.enabled": True, "channels_last": True}
     with caplog.at_level(logging.WARNING):
-        assert resolve_amp(True, "cpu") is fast
+        assert fitted("cpu", **both) == [fast, fast]
         assert ("no bfloat16 instructions" in caplog.text) is not fast
+        assert ("no AVX-512 instructions" in caplog.text) is not fast
         caplog.clear()
-        assert resolve_amp(True, "cuda:0") is True
-        assert resolve_amp(False, "cpu") is False
+        assert fitted("cuda:0", **both) == [True, True]
+        assert fitted("cpu") == [False, False]
     assert not caplog.text
+
+
+def test_configs_from_before_channels_last_are_fitted_too() -> None:
+    train = OmegaConf.create({"amp": {"enabled": False}})
+    fit_to_device(train, "cpu")
+    assert train == {"amp": {"enabled": False}}
 
 
 def test_bfloat16_instructions_are_those_the_system_lists() -> None:

@@ -81,7 +81,7 @@ def test_records_are_what_the_parts_compute() -> None:
         features = module.bottom_up(batch())
         p4 = module.fpn_lateral4(features["res4"]) + module.ise4(features["res4"])
         r3 = module.fpn_lateral3(features["res3"]) + module.ise3(features["res3"])
-        flow = module.align3.flow(p4, r3)
+        flow = module.align3.flow(module.align3.embed_coarse(p4), module.align3.embed_fine(r3))
         fusion = module.fusion3
         aligned = module.align3(p4, r3)
         gate = fusion.gate(fusion.embed_moving(aligned), fusion.embed_resident(r3))

@@ -1,0 +1,34 @@
+"""The order in memory in which the pyramid hands its maps to convolutions."""
+
+import pytest
+import torch
+
+from inspire_d2.modeling import layout
+
+from .helpers import assert_close, image, randomise, resnet_pyramid
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("only_avx2", [False, True])
+def test_maps_come_as_the_processor_wants_them(
+    only_avx2: bool, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = randomise(resnet_pyramid(steps=steps), 7).double()
+    x = image(2, 3, 64, 96, dtype=torch.float64)
+    monkeypatch.setattr(layout, "_ONLY_AVX2", not only_avx2)
+    expected = module(x)
+    monkeypatch.setattr(layout, "_ONLY_AVX2", only_avx2)
+    seen = []
+    for stage in ("res3", "res4"):
+        conv = next(m for m in getattr(module.bottom_up, stage).modules() if hasattr(m, "stride"))
+        conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for level in (2, 3):
+        conv = getattr(module, f"fpn_output{level}")
+        conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for name, output in module(x).items():
+        assert_close(output, expected[name])
+    again = seen[2:]  # the first pass of the bottom-up has the order of the images
+    assert len(again) == 2 * steps
+    for made in again:
+        assert made.is_contiguous() == only_avx2
+        assert made.is_contiguous(memory_format=torch.channels_last) != only_avx2
