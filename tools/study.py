@@ -231,9 +231,14 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
         return []
     running: dict[subprocess.Popen[bytes], Run] = {}
     failed, done, start = [], 0, time.monotonic()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no run behind
+    # A flag, no exception: one in the middle of a start would leave that run behind.
+    stops: list[int] = []
+    before = {
+        number: signal.signal(number, lambda received, _: stops.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        while waiting or running:
+        while (waiting or running) and not stops:
             while waiting and len(running) < args.jobs:
                 run = waiting.pop(0)
                 running[launch(run, args)] = run
@@ -247,12 +252,18 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
                     continue
                 say(f"{run} done; {len(waiting) + len(running)} to go, about {left:.0f} min left")
     finally:
-        # After Ctrl-C or SIGTERM, which the runs, in groups of their own, did not see.
-        for process in running:
-            process.send_signal(signal.SIGINT)
-        for process in running:
-            process.wait()
-        signal.signal(signal.SIGTERM, before)
+        # Each Ctrl-C or SIGTERM is handed on to the runs, which are in groups of their own.
+        sent = 0
+        while any(process.poll() is None for process in running):
+            if sent < max(len(stops), 1):
+                sent += 1
+                for process in running:
+                    process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stops:
+        raise KeyboardInterrupt
     return failed
 
 
