@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from inspire_d2.data import mri_prepare
+from inspire_d2.data.mri_layouts import Case, find_cases
 from inspire_d2.data.mri_splits import AllPatients
+from inspire_d2.data.problems import Problems
 
 SHAPE = (14, 11, 9)
 CHANNELS = ("t1", "t1ce", "t2", "flair")
@@ -107,3 +109,19 @@ def load(file: Path) -> dict[str, Any]:
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def only_case(layout: str, root: Path) -> Case:
+    (case,) = find_cases(layout, root, Problems(root))
+    return case
+
+
+def expected(data: np.ndarray) -> np.ndarray:
+    """Return z-scores over voxels that are not zero, in double precision."""
+    mask = data != 0
+    return np.where(mask, (data - data[mask].mean()) / data[mask].std(), 0)
+
+
+def truncate(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
