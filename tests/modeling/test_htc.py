@@ -5,134 +5,30 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from detectron2.layers import ShapeSpec
-from detectron2.modeling.box_regression import Box2BoxTransform
-from detectron2.modeling.matcher import Matcher
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads import (
     CascadeROIHeads,
-    FastRCNNConvFCHead,
-    FastRCNNOutputLayers,
 )
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
-from detectron2.structures import BitMasks, Boxes, Instances, pairwise_iou
+from detectron2.structures import Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
 
-from inspire_d2.errors import InputError
-from inspire_d2.modeling import FusedSemanticBranch, HTCMaskHead, HTCROIHeads
+from inspire_d2.modeling import HTCROIHeads
 
-CHANNELS, CLASSES, SIZE, STUFF = 8, 3, (64, 64), 4
-LEVELS = {"p2": 4, "p3": 8, "p4": 16}
-IOUS, WEIGHTS = (0.5, 0.6, 0.7), (1.0, 0.5, 0.25)
-
-
-def pooler(resolution: int, levels: dict[str, int] = LEVELS) -> ROIPooler:
-    scales = [1 / stride for stride in levels.values()]
-    return ROIPooler(resolution, scales, sampling_ratio=0, pooler_type="ROIAlignV2")
-
-
-def cascade_arguments() -> dict[str, Any]:
-    return {
-        "num_classes": CLASSES,
-        "batch_size_per_image": 32,
-        "positive_fraction": 0.25,
-        "box_in_features": list(LEVELS),
-        "box_pooler": pooler(7),
-        "box_heads": [
-            FastRCNNConvFCHead(
-                ShapeSpec(channels=CHANNELS, height=7, width=7), conv_dims=[], fc_dims=[16]
-            )
-            for _ in IOUS
-        ],
-        "box_predictors": [
-            FastRCNNOutputLayers(
-                ShapeSpec(channels=16),
-                box2box_transform=Box2BoxTransform(weights=(w, w, w / 2, w / 2)),
-                num_classes=CLASSES,
-                cls_agnostic_bbox_reg=True,
-                test_score_thresh=0.05,
-            )
-            for w in (10, 20, 30)
-        ],
-        "proposal_matchers": [
-            Matcher([iou], [0, 1], allow_low_quality_matches=False) for iou in IOUS
-        ],
-    }
-
-
-def make_heads(*, masks: bool = True, semantic: bool = False, **options: Any) -> HTCROIHeads:
-    torch.manual_seed(0)
-    arguments = cascade_arguments() | options
-    if masks:
-        shape = ShapeSpec(channels=CHANNELS, height=14, width=14)
-        arguments["mask_in_features"] = list(LEVELS)
-        arguments["mask_pooler"] = pooler(14)
-        arguments["mask_heads"] = [
-            HTCMaskHead(
-                shape, num_classes=CLASSES, conv_dims=[CHANNELS] * 3, takes_previous=stage > 0
-            )
-            for stage in range(3)
-        ]
-    if semantic:
-        arguments["semantic_branch"] = FusedSemanticBranch(
-            in_features=list(LEVELS), fused_feature="p3", channels=CHANNELS, num_classes=STUFF
-        )
-        arguments["semantic_pooler"] = pooler(14, {"p3": 8})
-    heads = HTCROIHeads(**arguments)
-    for module in heads.modules():  # predictors that begin near 0 would hide mistakes
-        if isinstance(module, FastRCNNOutputLayers):
-            torch.nn.init.normal_(module.cls_score.weight, std=0.5)
-            torch.nn.init.normal_(module.bbox_pred.weight, std=0.3)
-        elif isinstance(module, HTCMaskHead):
-            torch.nn.init.normal_(module.predictor.weight, std=0.5)
-    return heads
-
-
-def make_features(images: int = 2) -> dict[str, torch.Tensor]:
-    torch.manual_seed(1)
-    return {
-        name: torch.randn(images, CHANNELS, SIZE[0] // stride, SIZE[1] // stride)
-        for name, stride in LEVELS.items()
-    }
-
-
-OBJECTS = torch.tensor([[4.0, 4, 30, 40], [20, 10, 60, 50], [2, 40, 20, 60]])
-
-
-def make_targets(counts: tuple[int, ...] = (3, 1)) -> list[Instances]:
-    targets = []
-    for count in counts:
-        target = Instances(SIZE)
-        target.gt_boxes = Boxes(OBJECTS[:count].clone())
-        target.gt_classes = torch.arange(count)
-        masks = torch.zeros(count, *SIZE, dtype=torch.bool)
-        for mask, box in zip(masks, OBJECTS.int().tolist(), strict=False):
-            mask[box[1] : (box[1] + box[3]) // 2, box[0] : box[2]] = True
-        target.gt_masks = BitMasks(masks)
-        targets.append(target)
-    return targets
-
-
-def make_proposals(images: int = 2, count: int = 20) -> list[Instances]:
-    torch.manual_seed(2)
-    proposals = []
-    for _ in range(images):
-        boxes = OBJECTS.repeat(-(-count // 3), 1)[:count] + 4 * torch.randn(count, 4)
-        one = Instances(SIZE, proposal_boxes=Boxes(boxes), objectness_logits=torch.zeros(count))
-        one.proposal_boxes.clip(SIZE)
-        proposals.append(one)
-    return proposals
-
-
-def train(heads: torch.nn.Module, **options: Any) -> dict[str, torch.Tensor]:
-    torch.manual_seed(3)
-    with EventStorage():
-        return heads.train()(None, make_features(), make_proposals(), make_targets(), **options)[1]
-
-
-def predict(heads: torch.nn.Module, features: dict | None = None) -> list[Instances]:
-    with torch.no_grad():
-        return heads.eval()(None, features or make_features(), make_proposals())[0]
+from .htc_helpers import (
+    IOUS,
+    LEVELS,
+    SIZE,
+    STUFF,
+    WEIGHTS,
+    cascade_arguments,
+    make_features,
+    make_heads,
+    make_proposals,
+    make_targets,
+    pooler,
+    predict,
+    train,
+)
 
 
 def test_without_masks_and_semantics_it_is_cascade() -> None:
@@ -232,55 +128,6 @@ def test_masks_are_averaged_at_test() -> None:
     torch.testing.assert_close(torch.cat([one.pred_masks for one in again])[:, 0], expected)
 
 
-def test_semantic_features_join_those_of_rois() -> None:
-    heads = make_heads(semantic=True).eval()
-    features = make_features()
-    branch = heads.semantic_branch
-    with torch.no_grad():
-        _, embedding = branch(features)
-        levels, boxes = list(features.values()), [p.proposal_boxes for p in make_proposals()]
-        read = pooler(14, {"p3": 8})([embedding], boxes)
-        for own, resolution in ((heads.box_pooler, 7), (heads.mask_pooler, 14)):
-            expected = pooler(resolution)(levels, boxes)
-            step = 14 // resolution
-            # the mean over blocks of step x step bins
-            blocks = read.unfold(2, step, step).unfold(3, step, step).mean(dim=(4, 5))
-            torch.testing.assert_close(own([*levels, embedding], boxes), expected + blocks)
-
-
-def test_semantic_branch_fuses_all_levels() -> None:
-    heads = make_heads(semantic=True)
-    branch, weights = heads.semantic_branch, heads.semantic_branch.state_dict()
-    features = make_features()
-
-    def apply(name: str, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
-        return F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
-
-    fine, same, coarse = (apply(f"lateral.{n}", x).relu() for n, x in features.items())
-    # half the size at pixel centres is the mean of 2 x 2
-    fine = F.avg_pool2d(fine, 2)
-    coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear")
-    x = fine + same + coarse
-    for layer in range(4):
-        x = apply(f"convs.{layer}", x, padding=1).relu()
-    logits, embedding = branch(features)
-    torch.testing.assert_close(logits, apply("predictor", x))
-    torch.testing.assert_close(embedding, apply("embedding", x).relu())
-
-
-def test_semantic_loss_is_a_fifth_of_cross_entropy() -> None:
-    branch = make_heads(semantic=True).semantic_branch
-    torch.manual_seed(4)
-    logits = torch.randn(2, STUFF, 8, 8)
-    cells = torch.randint(STUFF, (2, 8, 8))
-    cells[0, :4] = 255
-    labels = cells.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    expected = 0.2 * F.cross_entropy(logits, cells, ignore_index=255)
-    torch.testing.assert_close(branch.losses(logits, labels)["loss_sem_seg"], expected)
-    nothing = torch.full_like(labels, 255)
-    assert branch.losses(logits, nothing)["loss_sem_seg"] == 0
-
-
 def test_every_parameter_learns() -> None:
     heads = make_heads(semantic=True)
     labels = torch.randint(STUFF, (2, *SIZE))
@@ -315,11 +162,6 @@ def test_no_predictions_have_no_masks() -> None:
     with torch.no_grad():
         instances, _ = heads(None, make_features(), empty)
     assert [len(one) for one in instances] == [0, 0]
-
-
-def test_semantic_branch_needs_maps() -> None:
-    with pytest.raises(InputError, match="htc_without_semantic"):
-        train(make_heads(semantic=True))
 
 
 @pytest.mark.parametrize(
