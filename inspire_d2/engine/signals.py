@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -143,7 +144,7 @@ def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
     """Do nothing, other than the default, which would end the process."""
 
 
-def _shield_worker() -> None:
+def _shield_worker(_: StopSignals) -> None:
     """Let a data loader's worker heed SIGTERM from its owner alone.
 
     Slurm, systemd, `timeout` and others send it to all processes of a job. PyTorch has it end a
@@ -161,6 +162,7 @@ def _end_at_the_owners_word(owner: int) -> None:
     os._exit(0)
 
 
-# Where there is no sigwaitinfo, as on macOS, workers are not forked.
+# Where there is no sigwaitinfo, as on macOS, workers are not forked. Programs that are started get
+# no such shield, which os.register_at_fork would give to some of them.
 if hasattr(signal, "sigwaitinfo"):
-    os.register_at_fork(after_in_child=_shield_worker)
+    multiprocessing.util.register_after_fork(stop_signals, _shield_worker)

@@ -141,6 +141,22 @@ def test_workers_live_on_when_all_processes_get_the_signal() -> None:
     assert "Traceback" not in err
 
 
+STARTS = """
+    import os, subprocess, sys
+    from inspire_d2.engine.signals import stop_signals
+
+    stop_signals.install()
+    ask = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []) == set())"
+    subprocess.run([sys.executable, "-c", ask], preexec_fn=os.getpid, check=True)
+"""
+
+
+def test_programs_that_a_training_starts_hear_signals() -> None:
+    # With preexec_fn they are forked, as workers are.
+    command = [sys.executable, "-c", textwrap.dedent(STARTS)]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "True\n"
+
+
 def _note_signals(connection: multiprocessing.connection.Connection, wait: bool) -> None:
     if wait:
         # As while its imports last; then what came meanwhile is heard.
