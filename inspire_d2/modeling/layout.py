@@ -1,8 +1,8 @@
 """The order of pixels and channels in memory that convolutions want.
 
 The pyramid's own operations read all channels of a pixel, so its maps are channels last. So are
-oneDNN's convolutions for AVX-512 and those of GPUs. For AVX2 the backward pass of a 3x3 convolution
-takes up to three times as long on such maps (docs/findings.md).
+oneDNN's convolutions for AVX-512 and those of GPUs. For AVX2 the backward pass of 3x3 convolutions
+takes much longer on such maps (docs/findings.md).
 """
 
 import torch
@@ -13,7 +13,7 @@ _ONLY_AVX2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def channels_last_pays(device: torch.device | str) -> bool:
-    """Return whether convolutions on a device are as fast on channels-last maps as on others."""
+    """Return whether channels-last maps make convolutions on a device no slower."""
     return torch.device(device).type != "cpu" or not _ONLY_AVX2
 
 
