@@ -174,6 +174,8 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
         raise InputError("--jobs and --iterations must be 1 or more.")
     if args.iterations is None:
         args.iterations = load_config(str(config_of(args.task, inspire=False))).train.max_iter
+    for variant in (variants[name] for name in args.variants):  # a typing error, before any run
+        load_config(str(config_of(args.task, variant.inspire)), list(variant.overrides))
     args.weights, args.output = args.weights.resolve(), args.output.resolve()
 
 

@@ -212,6 +212,7 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
         (["--weights", weights, "--define", "mine", "steps9", "a=1"], "takes one of plain"),
         (["--weights", weights, "--define", "mine", "steps1"], "KEY=VALUE"),
         (["--weights", weights, "--overrides", "train.seed"], "must be KEY=VALUE"),
+        (["--weights", weights, "--overrides", "optimizer.lrr=1"], "did you mean lr?"),
     ):
         done = study("--output", output, *arguments)
         assert done.returncode == 2
