@@ -8,6 +8,9 @@ from ..common.train import train
 
 train.output_dir = "runs/polyp/mask_rcnn_r18_fpn"
 train.init_checkpoint = "weights/r18_imagenet_d2.pkl"
+# Chosen with FPN, on centres C3, C5 and C6 (docs/findings.md); the bottom-up keeps 1e-4
+optimizer.lr = 8e-4
+optimizer.params.lr_factor_func.factor = 1 / 8
 # 360 iterations x 4 images = one epoch of 1449 images
 train.max_iter = 360
 train.checkpointer.period = 60
