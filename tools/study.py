@@ -3,7 +3,6 @@
 
     python tools/study.py --weights weights/r18_imagenet_d2.pkl
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection --centres C1 C2
-    python tools/study.py --weights weights/r18_imagenet_d2.pkl --task unet --centres C6
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --centres C1+C2+C4
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection \
         --define rate4 steps2 optimizer.params.lr_factor_func.inspire=4 --variants plain rate4
@@ -14,7 +13,8 @@ the last iteration on what was held out: nothing is chosen on it. Runs share the
 `plain` has FPN, or a plain U-Net, in INSPIRE's place; `plain_1.2x` and `plain_1.7x` are it, trained
 so much longer, for comparison at equal time. Within one seed all variants see the same batches and
 begin with the same weights in all they share. A run that is finished is not run again, one that was
-interrupted goes on from its last checkpoint.
+interrupted goes on from its last checkpoint. Where one GPU serves many --jobs, start NVIDIA's MPS
+(`nvidia-cuda-mps-control -d`) first: without it they take turns.
 
 Writes to --output: data/ (the splits), runs/CENTRE/VARIANT/seedN (train_net.py's folders),
 results/*.json (one a run), table.md and gains.png.
@@ -141,6 +141,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--overrides", nargs="+", default=[], metavar="KEY=VALUE", help="of every variant's config"
     )
+    parser.add_argument("--baseline", default="plain", help="the variant to compare with")
     parser.add_argument("--iterations", type=int, help="default: the config's")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1,
@@ -166,6 +167,8 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
     unknown = [v for v in args.variants if v not in variants]
     if unknown:
         raise InputError(f"unknown variant {first_few(unknown)}: take from {', '.join(variants)}.")
+    if args.baseline not in (*args.variants, "plain"):
+        raise InputError(f"--baseline {args.baseline} is not one of --variants.")
     if not args.weights.is_file():
         raise InputError(
             f"--weights {args.weights} does not exist: make it with tools/convert_torchvision.py."
@@ -289,7 +292,7 @@ def report(runs: list[Run], args: argparse.Namespace) -> None:
 
     finished = [run for run in runs if run.finished]
     if finished and not args.dry_run:
-        write_report(finished, args.output)
+        write_report(finished, args.output, args.baseline)
 
 
 def say(text: str) -> None:

@@ -21,23 +21,25 @@ from inspire_d2.visualization.gains import plot_gains
 
 # A polyp is small where all of an image's polyps cover less than this share of it.
 SMALL = 0.02
-BASELINE = "plain"
 
 
-def write_report(runs: Sequence[Any], output: Path) -> None:
-    """Write results/*.json, table.md and gains.png of finished runs (tools/study.py's Run)."""
+def write_report(runs: Sequence[Any], output: Path, baseline: str) -> None:
+    """Write results/*.json, table.md and gains.png of finished runs (tools/study.py's Run).
+
+    ``baseline`` is the variant that the others are compared with.
+    """
     results = [read_result(run) for run in runs]
     folder = output / "results"
     folder.mkdir(parents=True, exist_ok=True)
     for result in results:
         name = "{task}_{centre}_{variant}_seed{seed}.json".format(**result)
         (folder / name).write_text(json.dumps(result))
-    text = table(results, read_matches(runs))
+    text = table(results, read_matches(runs), baseline)
     (output / "table.md").write_text(text)
     print(text)
-    rows = gains(results)
+    rows = gains(results, baseline)
     if rows:
-        plot_gains(rows, output / "gains.png")
+        plot_gains(rows, output / "gains.png", f"Dice points over {baseline}")
     print(f"Written to {output}: table.md, {'gains.png, ' if rows else ''}results/")
 
 
@@ -82,30 +84,31 @@ def read_matches(runs: Sequence[Any]) -> dict[tuple[str, str, int], Matches]:
 
 
 def table(
-    results: Sequence[dict[str, Any]], matches: dict[tuple[str, str, int], Matches] | None = None
+    results: Sequence[dict[str, Any]],
+    matches: dict[tuple[str, str, int], Matches],
+    baseline: str,
 ) -> str:
     """Return a Markdown table: a row a variant, over the centres and seeds that it has."""
-    matches = matches or {}
     has_ap = any("segm AP" in result["scores"] for result in results)
-    base = _by_run(results, BASELINE)
-    head = ["variant", "runs", "M parameters", "s/iteration", "x plain", "iterations"]
+    base = _by_run(results, baseline)
+    head = ["variant", "runs", "M parameters", "s/iteration", f"x {baseline}", "iterations"]
     head += [
         "Dice",
         "std",
-        "Dice - plain",
+        f"Dice - {baseline}",
         "95 % interval",
         "small polyps",
-        "- plain",
+        f"- {baseline}",
         "95 % interval",
     ]
-    head += ["mask AP", "- plain", "95 % interval"] if has_ap else []
+    head += ["mask AP", f"- {baseline}", "95 % interval"] if has_ap else []
     rows = []
     for variant in _variants(results):
         mine = _by_run(results, variant)
         first = next(iter(mine.values()))
         seconds = statistics.median(r["seconds"] for r in mine.values())
         # The same model trained longer: its ratio would only show the machine's other load.
-        longer = variant.startswith(f"{BASELINE}_")
+        longer = variant.startswith("plain_")
         timed = {} if longer else mine
         ratios = [r["seconds"] / base[k]["seconds"] for k, r in timed.items() if k in base]
         dice = [100 * r["scores"]["polyp Dice"] for r in mine.values()]
@@ -113,23 +116,23 @@ def table(
         row += [f"{statistics.median(ratios):.2f}" if ratios else "-", str(first["iterations"])]
         row += [f"{statistics.mean(dice):.1f}", _shown(_std_over_seeds(mine))]
         for only_small in (False, True):
-            difference = _difference(results, variant, only_small)
+            difference = _difference(results, variant, baseline, only_small)
             if only_small:
                 row.append(_shown(_mean_dice(mine.values(), only_small=True)))
             row += _cells(difference)
         if has_ap:
             row.append(f"{statistics.mean(r['scores']['segm AP'] for r in mine.values()):.1f}")
-            row += _cells(_ap_difference(matches, variant))
+            row += _cells(_ap_difference(matches, variant, baseline))
         rows.append(row)
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def gains(results: Sequence[dict[str, Any]]) -> list[tuple[str, Difference]]:
-    """Return each variant's paired Dice difference to plain, in points, all centres and each."""
+def gains(results: Sequence[dict[str, Any]], baseline: str) -> list[tuple[str, Difference]]:
+    """Return each variant's Dice difference to ``baseline``, in points, all centres and each."""
     rows = []
     for variant in _variants(results):
-        if variant == BASELINE:
+        if variant == baseline:
             continue
         centres = sorted({r["centre"] for r in results if r["variant"] == variant})
         parts = [(variant, results)]
@@ -138,7 +141,7 @@ def gains(results: Sequence[dict[str, Any]]) -> list[tuple[str, Difference]]:
                 (f"{variant}, {c}", [r for r in results if r["centre"] == c]) for c in centres
             ]
         for name, subset in parts:
-            difference = _difference(subset, variant, only_small=False)
+            difference = _difference(subset, variant, baseline, only_small=False)
             if difference is not None:
                 rows.append((name, difference))
     return rows
@@ -153,10 +156,10 @@ def _by_run(results: Sequence[dict[str, Any]], variant: str) -> dict[tuple[str, 
 
 
 def _difference(
-    results: Sequence[dict[str, Any]], variant: str, only_small: bool
+    results: Sequence[dict[str, Any]], variant: str, baseline: str, only_small: bool
 ) -> Difference | None:
-    """Compare a variant with plain, in points of Dice, over the runs that both have."""
-    mine, base = _by_run(results, variant), _by_run(results, BASELINE)
+    """Compare a variant with another, in points of Dice, over the runs that both have."""
+    mine, base = _by_run(results, variant), _by_run(results, baseline)
     pairs = defaultdict(list)
     for key in sorted(mine.keys() & base.keys()):
         chosen = np.array(mine[key]["small"]) if only_small else slice(None)
@@ -165,18 +168,20 @@ def _difference(
         )
     arrays = [np.array(pair) for pair in pairs.values()]  # (seeds, 2, images) a centre
     arrays = [array for array in arrays if array.shape[2]]
-    if variant == BASELINE or not arrays:
+    if variant == baseline or not arrays:
         return None
     return paired_difference([a[:, 0] for a in arrays], [a[:, 1] for a in arrays])
 
 
-def _ap_difference(matches: dict[tuple[str, str, int], Matches], variant: str) -> Difference | None:
-    """Compare a variant's mask AP with plain's, in points, over the runs that both have."""
+def _ap_difference(
+    matches: dict[tuple[str, str, int], Matches], variant: str, baseline: str
+) -> Difference | None:
+    """Compare a variant's mask AP with another's, in points, over the runs that both have."""
     pairs = defaultdict(list)
     for (name, centre, seed), mine in matches.items():
-        if name == variant and (BASELINE, centre, seed) in matches:
-            pairs[centre].append((mine, matches[BASELINE, centre, seed]))
-    if variant == BASELINE or not pairs:
+        if name == variant and (baseline, centre, seed) in matches:
+            pairs[centre].append((mine, matches[baseline, centre, seed]))
+    if variant == baseline or not pairs:
         return None
     return paired_ap_difference(
         [[mine for mine, _ in part] for part in pairs.values()],

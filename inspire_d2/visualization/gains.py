@@ -13,12 +13,11 @@ __all__ = ["plot_gains"]
 CLEAR, UNCLEAR = "#1b7a3d", "#8a94a0"
 
 
-def plot_gains(
-    rows: Sequence[tuple[str, Difference]], path: Path, unit: str = "Dice points over plain"
-) -> None:
+def plot_gains(rows: Sequence[tuple[str, Difference]], path: Path, unit: str) -> None:
     """Draw a row for each (name, difference), its mean and its interval, and write a png.
 
-    Rows whose interval leaves out 0 are green.
+    ``unit`` says what the differences are, such as "Dice points over plain". Rows whose interval
+    leaves out 0 are green.
     """
     figure = Figure(figsize=(8, 1.2 + 0.34 * len(rows)), layout="constrained")
     axes = figure.subplots()

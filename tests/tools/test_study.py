@@ -161,6 +161,14 @@ def test_finished_runs_are_compared_and_not_run_again(weights: Path, output: Pat
     assert (output / "gains.png").stat().st_size > 5000
     results = sorted((output / "results").glob("*.json"))
     assert len(results) == 8
+    done = study("--weights", weights, "--output", output, "--centres", "C1", "C2",
+                 "--seeds", 0, 1, "--variants", "plain", "steps1",
+                 "--baseline", "steps1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = (output / "table.md").read_text().splitlines()
+    head, plain, steps1 = ([c.strip() for c in lines[i].strip("|").split("|")] for i in (0, 2, 3))
+    column = head.index("Dice - steps1")
+    assert (plain[column], steps1[column]) == ("-10.0", "-")
     assert json.loads(results[0].read_text())["small"] == [True] * 2 + [False] * (IMAGES - 2)
 
 
@@ -205,6 +213,7 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
     for arguments, message in (
         (["--weights", tmp_path / "none.pkl"], "does not exist"),
         (["--weights", weights, "--variants", "steps9"], "unknown variant"),
+        (["--weights", weights, "--baseline", "steps3"], "not one of --variants"),
         (["--weights", weights, "--jobs", 0], "1 or more"),
         (["--weights", weights, "--iterations", 0], "1 or more"),
         (["--weights", weights, "--define", "plain", "steps1", "a=1"], "take a new name"),

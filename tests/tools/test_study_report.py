@@ -64,7 +64,7 @@ def test_table_has_the_interval_of_mask_ap(runs: list[SimpleNamespace]) -> None:
     ]  # fmt: skip
     head, _, plain, ours = (
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in table(results, read_matches(runs)).splitlines()
+        for line in table(results, read_matches(runs), "plain").splitlines()
     )
     assert head[-3:] == ["mask AP", "- plain", "95 % interval"]
     assert plain[-3:] == ["20.0", "-", "-"]
