@@ -1,9 +1,12 @@
 """Reading a coarse map at the pixels of a fine one: bilinear up-sampling and shifting in one.
 
-A map is a table with a row of channels for each pixel, and a read is a weighted sum of rows:
-PyTorch's ``embedding_bag``, which takes each row in one piece. ``grid_sample`` computes the same
-but walks through the channels one by one; on a CPU it takes many times as long. Besides, rows are
-counted in pixels, exactly, where ``grid_sample``'s coordinates are shares of the map's size.
+On a CPU a map is a table with a row of channels for each pixel, and a read is a weighted sum of
+rows: PyTorch's ``embedding_bag``, which takes each row in one piece. ``grid_sample`` computes the
+same but walks through the channels one by one; there it takes many times as long. Besides, rows
+are counted in pixels, exactly, where ``grid_sample``'s coordinates are shares of the map's size.
+
+On other devices a read is ``grid_sample``: a kernel forward and one backward, where the rows'
+numbers, weights and sums take dozens, each of which the host must start.
 
 Shape shorthand in this module:
     N: images in the batch; d: channels; K: pixels read for one;
@@ -15,10 +18,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Reads", "gather", "nearest_reads", "shifted_reads"]
+__all__ = ["GridReads", "RowReads", "gather", "nearest_reads", "shifted_reads"]
 
 
-class Reads(NamedTuple):
+class RowReads(NamedTuple):
     """For each fine pixel, the coarse pixels that it reads, and with which weights.
 
     rows: (N, H, W, K), int32; pixel (y, x) of image n is row (n h + y) w + x.
@@ -28,16 +31,25 @@ class Reads(NamedTuple):
     rows: torch.Tensor
     weights: torch.Tensor
 
-    def scaled(self, factor: torch.Tensor) -> "Reads":
+    def scaled(self, factor: torch.Tensor) -> "RowReads":
         """Multiply what is read for each pixel by a map of factors (N, 1, H, W)."""
-        return Reads(self.rows, self.weights * factor.permute(0, 2, 3, 1))
+        return RowReads(self.rows, self.weights * factor.permute(0, 2, 3, 1))
 
 
-def gather(coarse: torch.Tensor, reads: Reads) -> torch.Tensor:
-    """Read coarse (N, d, h, w): a map (N, d, H, W), channels last in memory."""
+class GridReads(NamedTuple):
+    """For each fine pixel, where it reads, as ``grid_sample`` counts: from -1 to 1.
+
+    grid: (N, H, W, 2), x before y, at least float32.
+    """
+
+    grid: torch.Tensor
+
+
+def gather(coarse: torch.Tensor, reads: RowReads | GridReads) -> torch.Tensor:
+    """Read coarse (N, d, h, w): a map (N, d, H, W), from rows channels last in memory."""
+    if isinstance(reads, GridReads):
+        return _sample(coarse, reads)
     table = coarse.permute(0, 2, 3, 1).reshape(-1, coarse.shape[1])
-    if table.is_cuda and table.dtype == torch.bfloat16:
-        table = table.float()  # CUDA's embedding_bag has no backward pass in bfloat16
     per_read = reads.rows.shape[-1]
     rows = reads.rows.view(-1, per_read)
     weights = reads.weights.reshape(-1, per_read).to(table.dtype)
@@ -45,21 +57,50 @@ def gather(coarse: torch.Tensor, reads: Reads) -> torch.Tensor:
         read = sum(table[rows[:, k].long()] * weights[:, k, None] for k in range(per_read))
     else:
         read = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
-    return read.to(coarse.dtype).view(*reads.rows.shape[:3], -1).permute(0, 3, 1, 2)
+    return read.view(*reads.rows.shape[:3], -1).permute(0, 3, 1, 2)
 
 
-def nearest_reads(coarse: torch.Tensor, fine: torch.Tensor) -> Reads:
+def _sample(coarse: torch.Tensor, reads: GridReads) -> torch.Tensor:
+    # One dtype for both: half precision cannot tell the columns of a wide map apart.
+    wide = coarse.to(reads.grid.dtype)
+    read = F.grid_sample(wide, reads.grid, padding_mode="border", align_corners=False)
+    return read.to(coarse.dtype)
+
+
+def nearest_reads(coarse: torch.Tensor, fine: torch.Tensor) -> RowReads | GridReads:
     """FPN's up-sampling: each fine pixel (N, ., H, W) reads its nearest coarse one."""
+    if not _by_rows(coarse):
+        dtype = torch.promote_types(fine.dtype, torch.float32)
+        x, y = _shares(coarse, fine.shape, dtype)
+        grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
+        return GridReads(grid.expand(len(fine), -1, -1, -1))
     y, x = _nearest(fine)
     rows = _rows(coarse, y.expand(len(fine), *fine.shape[2:]), x)[..., None]
-    return Reads(rows, torch.ones_like(rows, dtype=torch.float32))
+    return RowReads(rows, torch.ones_like(rows, dtype=torch.float32))
 
 
-def shifted_reads(coarse: torch.Tensor, flow: torch.Tensor) -> Reads:
+def shifted_reads(coarse: torch.Tensor, flow: torch.Tensor) -> RowReads | GridReads:
     """Each fine pixel reads bilinearly at its nearest coarse pixel's centre + its offset.
 
     flow is (N, 2, H, W), x before y, in coarse pixels; reads beyond the border see the border.
     """
+    return (_shifted_rows if _by_rows(coarse) else _shifted_grid)(coarse, flow)
+
+
+def _by_rows(coarse: torch.Tensor) -> bool:
+    """Return whether reads of a map are of rows; an exported graph is the same from any device."""
+    return coarse.device.type == "cpu" or torch.onnx.is_in_onnx_export()
+
+
+def _shifted_grid(coarse: torch.Tensor, flow: torch.Tensor) -> GridReads:
+    height, width = coarse.shape[2:]
+    x, y = _shares(coarse, flow.shape, flow.dtype)
+    shift_x, shift_y = flow.unbind(dim=1)
+    x, y = torch.add(x, shift_x, alpha=2 / width), torch.add(y, shift_y, alpha=2 / height)
+    return GridReads(torch.stack([x, y], dim=-1))
+
+
+def _shifted_rows(coarse: torch.Tensor, flow: torch.Tensor) -> RowReads:
     height, width = coarse.shape[2:]
     y, x = _nearest(flow)
     shift_x, shift_y = flow.unbind(dim=1)
@@ -74,7 +115,20 @@ def shifted_reads(coarse: torch.Tensor, flow: torch.Tensor) -> Reads:
     rows = torch.stack([row, row + right, row + below, row + below + right], dim=-1)
     vertical = torch.stack([1 - down, down], dim=-1)
     horizontal = torch.stack([1 - across, across], dim=-1)
-    return Reads(rows, (vertical[..., None] * horizontal[..., None, :]).flatten(-2))
+    return RowReads(rows, (vertical[..., None] * horizontal[..., None, :]).flatten(-2))
+
+
+def _shares(
+    coarse: torch.Tensor, fine: torch.Size, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nearest coarse pixel's centre, of each fine column (W,) and row (H, 1): -1 to 1."""
+    height, width = (
+        torch.linspace(
+            1 / n - 1, 1 - 1 / n, n, dtype=dtype, device=coarse.device
+        ).repeat_interleave(2)[:size]
+        for n, size in zip(coarse.shape[2:], fine[2:], strict=True)
+    )
+    return width, height[:, None]
 
 
 def _nearest(fine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

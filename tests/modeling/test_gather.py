@@ -1,10 +1,11 @@
-"""Reading a coarse map row by row, against PyTorch's grid_sample."""
+"""Reading a coarse map by rows and by PyTorch's grid_sample, against each other."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from inspire_d2.modeling.gather import gather, nearest_reads, shifted_reads
+from inspire_d2.modeling import gather as module
+from inspire_d2.modeling.gather import GridReads, gather, nearest_reads, shifted_reads
 
 from .helpers import assert_close, image
 
@@ -39,6 +40,30 @@ def test_shifted_reads_are_grid_sample(
             assert_close(ours, theirs)
         else:
             assert not ours.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("small", "large"), SIZES)
+def test_other_devices_read_the_same(
+    small: tuple[int, int],
+    large: tuple[int, int],
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    coarse = image(2, 5, *small, seed=1).to(dtype)
+    flow = 1.5 * image(2, 2, *large, seed=2)
+    rows = [
+        gather(coarse, shifted_reads(coarse, flow)),
+        gather(coarse, nearest_reads(coarse, flow)),
+    ]
+    monkeypatch.setattr(module, "_by_rows", lambda _: False)
+    for reads, expected in zip(
+        (shifted_reads(coarse, flow), nearest_reads(coarse, flow)), rows, strict=True
+    ):
+        assert isinstance(reads, GridReads) and reads.grid.dtype == torch.float32
+        read = gather(coarse, reads)
+        assert read.dtype == dtype
+        assert_close(read.float(), expected.float(), 1e-6 if dtype == torch.float32 else 1e-2)
 
 
 @pytest.mark.parametrize(("small", "large"), SIZES)

@@ -9,7 +9,7 @@ from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P
 from detectron2.modeling.backbone.regnet import AnyNet, ResBottleneckBlock, SimpleStem
 from torch import nn
 
-from inspire_d2.modeling import InspireFPN
+from inspire_d2.modeling import InspireFPN, gather
 
 from .helpers import (
     ALIGNS,
@@ -186,6 +186,28 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 def test_fewer_than_two_levels_are_refused(names: list[str]) -> None:
     with pytest.raises(ValueError, match="in_features"):
         InspireFPN(TinyBottomUp(3), names, 8)
+
+
+@pytest.mark.parametrize("align", ["flow", "none"])
+def test_reads_of_other_devices_give_the_same_pyramid(
+    align: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = randomise(resnet_pyramid(align=align), 7).double()
+    x = image(2, 3, 64, 75, dtype=torch.float64)
+    results = []
+    for by_rows in (True, False):
+        monkeypatch.setattr(gather, "_by_rows", lambda _, by_rows=by_rows: by_rows)
+        module.zero_grad()
+        outputs = module(x)
+        sum(value.square().mean() for value in outputs.values()).backward()
+        gradients = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
+        results.append((outputs, gradients))
+    assert_same_outputs(*(outputs for outputs, _ in results), 1e-9)
+    rows, grid = (gradients for _, gradients in results)
+    assert rows.keys() == grid.keys()
+    largest = max(gradient.abs().max() for gradient in rows.values())
+    for name, gradient in rows.items():
+        assert (grid[name] - gradient).abs().max() <= 1e-9 * largest, name
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
