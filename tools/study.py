@@ -41,8 +41,6 @@ CONFIGS = {
     "unet": ("unet_r18_plain", "unet_r18_inspire"),
     "detection": ("mask_rcnn_r18_fpn", "mask_rcnn_r18_inspire"),
 }
-# What train_net.py records as it was used, not as it was asked for (engine/precision.py)
-SET_ASIDE = ("train.amp", "train.channels_last")
 QUICK = {
     "iterations": 20, "centres": ["C6"], "seeds": [0], "variants": ["plain", "steps1", "steps2"],
 }  # fmt: skip
@@ -70,17 +68,16 @@ class Run:
             json_file = self.data / self.centre / f"{name}.json"
             value = f"{{name: study_{self.centre}_{name}, json_file: {json_file}}}"
             command += [f"dataloader.{split}.dataset={value}", f"dataloader.{split}.num_workers=1"]
-        command += [
-            f"train.init_checkpoint={args.weights}",
-            f"train.output_dir={self.folder}",
-            f"train.seed={self.seed}",
-            f"train.max_iter={self.iterations(args)}",
-        ]
-        return [*command, *self.changes.overrides]
+        return [*command, f"train.output_dir={self.folder}", *self.overrides(args)]
 
-    def iterations(self, args: argparse.Namespace) -> int:
-        """Return how long it trains."""
-        return round(args.iterations * self.changes.length)
+    def overrides(self, args: argparse.Namespace) -> list[str]:
+        """Return what makes its training another than the config's."""
+        return [
+            f"train.init_checkpoint={args.weights}",
+            f"train.seed={self.seed}",
+            f"train.max_iter={round(args.iterations * self.changes.length)}",
+            *self.changes.overrides,
+        ]
 
     @property
     def finished(self) -> bool:
@@ -106,7 +103,12 @@ def main(argv: list[str] | None = None) -> None:
             for c in args.centres
             for v in args.variants
         ]
-        check_same_study(runs, args)
+        from tools.study_folder import refuse_another_run  # seconds to import
+
+        for run in runs:
+            refuse_another_run(
+                run.folder, config_of(args.task, run.changes.inspire), run.overrides(args)
+            )
         code = 0
         try:
             code = 1 if run_all(runs, args) else 0
@@ -180,35 +182,6 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
     for variant in (variants[name] for name in args.variants):  # a typing error, before any run
         load_config(str(config_of(args.task, variant.inspire)), list(variant.overrides))
     args.weights, args.output = args.weights.resolve(), args.output.resolve()
-
-
-def check_same_study(runs: list[Run], args: argparse.Namespace) -> None:
-    """Raise InputError where a folder holds a run of another length, weights or overrides."""
-    from omegaconf import OmegaConf
-
-    from inspire_d2.engine.config import load_config
-
-    for run in runs:
-        file = run.folder / "config.yaml"
-        if not file.exists():
-            continue
-        cfg = load_config(str(file))
-        wanted = {
-            "train.max_iter": run.iterations(args),
-            "train.init_checkpoint": str(args.weights),
-        }
-        overrides = list(run.changes.overrides)
-        config = load_config(str(config_of(run.task, run.changes.inspire)), overrides)
-        for key in [override.partition("=")[0] for override in overrides]:
-            if not key.startswith(SET_ASIDE):
-                wanted[key] = OmegaConf.select(config, key)
-        for key, value in wanted.items():
-            found = OmegaConf.select(cfg, key)
-            if found != value:
-                raise InputError(
-                    f"{run.folder} holds a run of {key}={found}, not {value}: name another "
-                    "--output."
-                )
 
 
 def config_of(task: str, inspire: bool) -> Path:

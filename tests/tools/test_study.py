@@ -1,11 +1,13 @@
 """The study: what it would run, and what it makes of runs that are finished."""
 
+import io
 import json
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +15,19 @@ import psutil
 import pytest
 
 from inspire_d2.engine.config import load_config, save_config
-from tools.study import CONFIGS
+from tools.study import CONFIGS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 6
 
 
 def study(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, ROOT / "tools" / "study.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
+    """Run the study in this process, which has imported what it needs."""
+    out, err = io.StringIO(), io.StringIO()
+    command = list(map(str, arguments))
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
+        main(command)
+    return subprocess.CompletedProcess(command, stopped.value.code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def finish(
     folder = output / "runs" / task / centre / variant / f"seed{seed}"
     folder.mkdir(parents=True)
     options = ["model.backbone.steps=1"] if variant == "steps1" else []
-    options.append(f"train.init_checkpoint={output.parent / 'weights.pkl'}")
+    options += [f"train.init_checkpoint={output.parent / 'weights.pkl'}", f"train.seed={seed}"]
     config = CONFIGS[task][not variant.startswith("plain")]
     cfg = load_config(str(ROOT / f"configs/polyp/{config}.py"), options)
     save_config(cfg, str(folder / "config.yaml"))
@@ -181,6 +184,19 @@ def test_runs_of_another_length_are_not_mixed(
                  "--task", task, "--variants", "plain", "--iterations", 20)  # fmt: skip
     assert done.returncode == 2
     assert f"max_iter={length}, not 20" in done.stderr
+
+
+def test_runs_of_an_earlier_config_are_not_mixed(weights: Path, output: Path) -> None:
+    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
+    arguments = ["--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
+                 "--variants", "plain", "--dry-run"]  # fmt: skip
+    assert study(*arguments).returncode == 0
+    file = output / "runs/semantic/C1/plain/seed0/config.yaml"
+    cfg = load_config(str(file), ["model.sem_seg_head.loss.dice_weight=0.25"])
+    save_config(cfg, str(file))
+    done = study(*arguments)
+    assert done.returncode == 2
+    assert "a run of model.sem_seg_head.loss.dice_weight=0.25, not 1" in done.stderr
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
