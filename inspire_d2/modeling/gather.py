@@ -40,13 +40,19 @@ class GridReads(NamedTuple):
     """For each fine pixel, where it reads, as ``grid_sample`` counts: from -1 to 1.
 
     grid: (N, H, W, 2), x before y, at least float32.
+    factor: (N, 1, H, W), by which what is read is multiplied; None for 1.
     """
 
     grid: torch.Tensor
+    factor: torch.Tensor | None = None
+
+    def scaled(self, factor: torch.Tensor) -> "GridReads":
+        """Multiply what is read for each pixel by a map of factors (N, 1, H, W)."""
+        return GridReads(self.grid, factor if self.factor is None else self.factor * factor)
 
 
 def gather(coarse: torch.Tensor, reads: RowReads | GridReads) -> torch.Tensor:
-    """Read coarse (N, d, h, w): a map (N, d, H, W), from rows channels last in memory."""
+    """Read coarse (N, d, h, w): a map (N, d, H, W), channels last in memory."""
     if isinstance(reads, GridReads):
         return _sample(coarse, reads)
     table = coarse.permute(0, 2, 3, 1).reshape(-1, coarse.shape[1])
@@ -64,7 +70,9 @@ def _sample(coarse: torch.Tensor, reads: GridReads) -> torch.Tensor:
     # One dtype for both: half precision cannot tell the columns of a wide map apart.
     wide = coarse.to(reads.grid.dtype)
     read = F.grid_sample(wide, reads.grid, padding_mode="border", align_corners=False)
-    return read.to(coarse.dtype)
+    if reads.factor is not None:
+        read = read * reads.factor
+    return read.to(coarse.dtype, memory_format=torch.channels_last)
 
 
 def nearest_reads(coarse: torch.Tensor, fine: torch.Tensor) -> RowReads | GridReads:

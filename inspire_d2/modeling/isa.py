@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-from .correlation import correlation_gate
 from .gather import GridReads, RowReads, gather, nearest_reads, shifted_reads
-from .pixelwise import add_weighted, blend
+from .pixelwise import add_weighted
 
 __all__ = ["AdaptiveFusion", "DeformAlign", "FlowAlign", "UpsampleAlign", "upsample_nearest"]
 
 EMBED_CHANNELS = 16
+# tau = GAIN * scale and b = GAIN * bias. An optimizer such as Adam moves a scalar by its rate at
+# each step at most; without the gain lambda would still be 1 after hundreds of steps.
+GAIN = 16.0
 
 
 def upsample_nearest(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
@@ -52,13 +54,16 @@ class AdaptiveFusion(nn.Module):
 
     def gate(self, moving: torch.Tensor, resident: torch.Tensor) -> torch.Tensor:
         """Map the two embeddings (N, e, H, W) to lambda in (0, 2), of shape (N, 1, H, W)."""
-        embeddings = _at_least_float32(moving), _at_least_float32(resident)
-        return correlation_gate(*embeddings, self.scale, self.bias)
+        m, r = _at_least_float32(moving), _at_least_float32(resident)
+        norms = m.norm(dim=1, keepdim=True) * r.norm(dim=1, keepdim=True)
+        correlation = (m * r).sum(dim=1, keepdim=True) / norms.clamp(min=1e-6)
+        return 2 * torch.sigmoid(GAIN * (self.scale * correlation + self.bias))
 
     def forward(self, moving: torch.Tensor, resident: torch.Tensor) -> torch.Tensor:
         """Fuse two maps (N, d, H, W) into one of the same shape."""
         gate = self.gate(self.embed_moving(moving), self.embed_resident(resident))
-        return blend(gate.to(resident.dtype), moving, resident)
+        gate = gate.to(resident.dtype)
+        return add_weighted(gate * moving, 2 - gate, resident)
 
     def fuse_aligned(
         self, align: "FlowAlign | UpsampleAlign", coarse: torch.Tensor, resident: torch.Tensor
@@ -78,10 +83,8 @@ class AdaptiveFusion(nn.Module):
             moving, own = self.embed_moving(coarse), self.embed_resident(resident)
             reads = nearest_reads(coarse, resident)
         gate = self.gate(gather(moving, reads), own)
-        own_gate = gate.to(resident.dtype)
-        if isinstance(reads, GridReads):  # which has no weights that lambda could multiply
-            return blend(own_gate, gather(coarse, reads), resident)
-        return add_weighted(gather(coarse, reads.scaled(gate)), 2 - own_gate, resident)
+        read = gather(coarse, reads.scaled(gate))
+        return add_weighted(read, 2 - gate.to(resident.dtype), resident)
 
 
 def _embed(x: torch.Tensor, *convs: nn.Conv2d) -> tuple[torch.Tensor, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-__all__ = ["add_weighted", "as_rows", "blend", "project"]
+__all__ = ["add_weighted", "as_rows", "project"]
 
 DOT_CHUNK = 32  # channels multiplied at a time, so that their product stays in the caches
 
@@ -61,31 +61,6 @@ class _AddWeighted(torch.autograd.Function):
         _, for_weight, for_y = ctx.needs_input_grad
         dot = _channel_dot(gradient, y) if for_weight else None
         return gradient, dot, gradient * weight if for_y else None
-
-
-def blend(gate: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Compute gate * x + (2 - gate) * y for maps x, y (N, d, H, W) and a gate (N, 1, H, W).
-
-    The result lies in memory as y does.
-    """
-    if torch.jit.is_tracing():
-        return torch.addcmul((2 - gate) * y, gate, x)
-    return _Blend.apply(gate, x, y)
-
-
-class _Blend(torch.autograd.Function):
-    """In one piece: by itself, the backward pass adds up two maps' gradients of the gate."""
-
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate, x, y)
-        return torch.addcmul((2 - gate) * y, gate, x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        gate, x, y = ctx.saved_tensors
-        return _channel_dot(gradient, x - y), gradient * gate, gradient * (2 - gate)
 
 
 def _channel_dot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from torch import nn
 
 from inspire_d2.modeling import FeatureEnhancement, InspireFPN
-from inspire_d2.modeling.correlation import GAIN
+from inspire_d2.modeling.isa import GAIN
 
 from . import reference
 

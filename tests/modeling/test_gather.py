@@ -63,6 +63,7 @@ def test_other_devices_read_the_same(
         assert isinstance(reads, GridReads) and reads.grid.dtype == torch.float32
         read = gather(coarse, reads)
         assert read.dtype == dtype
+        assert read.is_contiguous(memory_format=torch.channels_last)
         assert_close(read.float(), expected.float(), 1e-6 if dtype == torch.float32 else 1e-2)
 
 
@@ -76,7 +77,9 @@ def test_nearest_reads_are_nearest(small: tuple[int, int], large: tuple[int, int
     assert torch.equal(gather(coarse, shifted_reads(coarse, no_flow)), expected)
 
 
-def test_factors_scale_what_is_read() -> None:
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_factors_scale_what_is_read(by_rows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_by_rows", lambda _: by_rows)
     coarse, factor = image(2, 3, 3, 4, seed=1), image(2, 1, 6, 8, seed=2)
     reads = shifted_reads(coarse, image(2, 2, 6, 8, seed=3))
     assert_close(gather(coarse, reads.scaled(factor)), factor * gather(coarse, reads), 1e-6)

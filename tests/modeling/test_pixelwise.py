@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inspire_d2.modeling.pixelwise import add_weighted, blend, project
+from inspire_d2.modeling.pixelwise import add_weighted, project
 
 from .helpers import assert_close, image
 
@@ -51,18 +51,3 @@ def test_add_weighted_gives_frozen_inputs_nothing() -> None:
     assert x.grad is None
     assert y.grad is None
     assert_close(weight.grad, y.sum(dim=1, keepdim=True), 1e-6)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_blend_is_the_weighted_sum_in_y_layout(layout: torch.memory_format) -> None:
-    gate, x, y = (image(2, c, 3, 4, seed=c + 1) for c in (1, 5, 5))
-    y = y.to(memory_format=layout)
-    out = blend(gate, x, y)
-    assert_close(out, gate * x + (2 - gate) * y, 1e-6)
-    assert out.is_contiguous(memory_format=layout)
-
-
-def test_blend_gradients() -> None:
-    inputs = [image(*s, seed=i, dtype=torch.float64).requires_grad_()
-              for i, s in enumerate(((2, 1, 2, 2), (2, 3, 2, 2), (2, 3, 2, 2)))]  # fmt: skip
-    assert torch.autograd.gradcheck(blend, inputs)
