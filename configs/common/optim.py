@@ -6,8 +6,8 @@ from detectron2.solver.build import get_default_optimizer_params
 
 from inspire_d2.engine.optim import bottom_up_lr
 
-# The bottom-up, pretrained, moves at a quarter of the rate of the rest; INSPIRE's parts may have a
-# rate of their own (docs/findings.md, Mask R-CNN).
+# The bottom-up, pretrained, moves at a quarter of the rate of the rest, unless a config says
+# otherwise; INSPIRE's parts may have a rate of their own (docs/findings.md, Mask R-CNN).
 AdamW = L(torch.optim.AdamW)(
     params=L(get_default_optimizer_params)(
         base_lr="${..lr}",

@@ -2,7 +2,7 @@
 
 On a CPU a map is a table with a row of channels for each pixel, and a read is a weighted sum of
 rows: PyTorch's ``embedding_bag``, which takes each row in one piece. ``grid_sample`` computes the
-same but walks through the channels one by one; there it takes many times as long. Besides, rows
+same but walks through the channels one by one, and takes many times as long there. Besides, rows
 are counted in pixels, exactly, where ``grid_sample``'s coordinates are shares of the map's size.
 
 On other devices a read is ``grid_sample``: a kernel forward and one backward, where the rows'
