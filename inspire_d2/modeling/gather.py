@@ -40,15 +40,15 @@ class GridReads(NamedTuple):
     """For each fine pixel, where it reads, as ``grid_sample`` counts: from -1 to 1.
 
     grid: (N, H, W, 2), x before y, at least float32.
-    factor: (N, 1, H, W), by which what is read is multiplied; None for 1.
+    factor: (N, 1, H, W), or broadcast to it, by which what is read is multiplied.
     """
 
     grid: torch.Tensor
-    factor: torch.Tensor | None = None
+    factor: torch.Tensor
 
     def scaled(self, factor: torch.Tensor) -> "GridReads":
         """Multiply what is read for each pixel by a map of factors (N, 1, H, W)."""
-        return GridReads(self.grid, factor if self.factor is None else self.factor * factor)
+        return GridReads(self.grid, self.factor * factor)
 
 
 def gather(coarse: torch.Tensor, reads: RowReads | GridReads) -> torch.Tensor:
@@ -70,9 +70,7 @@ def _sample(coarse: torch.Tensor, reads: GridReads) -> torch.Tensor:
     # One dtype for both: half precision cannot tell the columns of a wide map apart.
     wide = coarse.to(reads.grid.dtype)
     read = F.grid_sample(wide, reads.grid, padding_mode="border", align_corners=False)
-    if reads.factor is not None:
-        read = read * reads.factor
-    return read.to(coarse.dtype, memory_format=torch.channels_last)
+    return (read * reads.factor).to(coarse.dtype, memory_format=torch.channels_last)
 
 
 def nearest_reads(coarse: torch.Tensor, fine: torch.Tensor) -> RowReads | GridReads:
@@ -81,7 +79,7 @@ def nearest_reads(coarse: torch.Tensor, fine: torch.Tensor) -> RowReads | GridRe
         dtype = torch.promote_types(fine.dtype, torch.float32)
         x, y = _shares(coarse, fine.shape, dtype)
         grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
-        return GridReads(grid.expand(len(fine), -1, -1, -1))
+        return GridReads(grid.expand(len(fine), -1, -1, -1), grid.new_ones(1, 1, 1, 1))
     y, x = _nearest(fine)
     rows = _rows(coarse, y.expand(len(fine), *fine.shape[2:]), x)[..., None]
     return RowReads(rows, torch.ones_like(rows, dtype=torch.float32))
@@ -105,7 +103,10 @@ def _shifted_grid(coarse: torch.Tensor, flow: torch.Tensor) -> GridReads:
     x, y = _shares(coarse, flow.shape, flow.dtype)
     shift_x, shift_y = flow.unbind(dim=1)
     x, y = torch.add(x, shift_x, alpha=2 / width), torch.add(y, shift_y, alpha=2 / height)
-    return GridReads(torch.stack([x, y], dim=-1))
+    # Where an offset is NaN, grid_sample reads some pixel: the loss must be NaN too, and tell.
+    wrong = flow.isnan().any(dim=1, keepdim=True)
+    factor = torch.ones_like(wrong, dtype=flow.dtype).masked_fill(wrong, torch.nan)
+    return GridReads(torch.stack([x, y], dim=-1), factor)
 
 
 def _shifted_rows(coarse: torch.Tensor, flow: torch.Tensor) -> RowReads:

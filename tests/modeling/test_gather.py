@@ -95,7 +95,11 @@ def test_wide_maps_are_read_exactly() -> None:
     assert torch.equal(read[0, 0, 0], expected)
 
 
-def test_an_offset_that_is_nan_shows_in_its_pixel_alone() -> None:
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_an_offset_that_is_nan_shows_in_its_pixel_alone(
+    by_rows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_by_rows", lambda _: by_rows)
     # A diverged model must come as far as its loss, which is what tells the user.
     coarse, flow = image(2, 3, 3, 4), torch.zeros(2, 2, 6, 8)
     flow[1, 0, 2, 5] = float("nan")
