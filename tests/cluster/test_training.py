@@ -23,10 +23,13 @@ def test_two_nodes_train_as_one(two_nodes: Job) -> None:
 def test_two_nodes_score_as_one_process(
     lab: Lab, data: list[str], two_nodes: Job, tmp_path: Path
 ) -> None:
-    checkpoint = f"train.init_checkpoint={two_nodes.output}/model_final.pth"
-    job = lab.train(data, tmp_path / "two_nodes", "--eval-only", checkpoint, nodes=2)
+    overrides = (
+        f"train.init_checkpoint={two_nodes.output}/model_final.pth",
+        "dataloader.evaluator.evaluators.1.protocol=True",
+    )
+    job = lab.train(data, tmp_path / "two_nodes", "--eval-only", *overrides, nodes=2)
     alone = [
-        sys.executable, "train_net.py", "--config-file", CONFIG, "--eval-only", *data, checkpoint,
+        sys.executable, "train_net.py", "--config-file", CONFIG, "--eval-only", *data, *overrides,
         f"train.output_dir={tmp_path / 'alone'}",
     ]  # fmt: skip
     job.wait()
@@ -37,6 +40,7 @@ def test_two_nodes_score_as_one_process(
             for run in ("two_nodes", "alone")
         )
         assert ours == theirs, name
+        assert name != "evaluation.json" or "polyp_protocol" in ours
 
 
 def test_two_runs_share_a_node(side_by_side: tuple[Job, Job]) -> None:

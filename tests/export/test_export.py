@@ -100,7 +100,11 @@ def test_exported_model_predicts_the_same(
             "htc_without_semantic_r50",
             # a ResNet-50's random weights make large values of what comes in: less does
             ["model.roi_heads.num_classes=3", "model.pixel_std=[100.0,100.0,100.0]"]
-            + [f"model.roi_heads.box_predictors.{k}.test_score_thresh=0.02" for k in range(3)],
+            + [
+                f"model.roi_heads.box_predictors.{k}.{override}"
+                for k in range(3)
+                for override in ("test_score_thresh=0.02", "test_topk_per_image=12")
+            ],
         ),
         (
             "retinanet_r50",
