@@ -70,7 +70,9 @@ def _sample(coarse: torch.Tensor, reads: GridReads) -> torch.Tensor:
     # One dtype for both: half precision cannot tell the columns of a wide map apart.
     wide = coarse.to(reads.grid.dtype)
     read = F.grid_sample(wide, reads.grid, padding_mode="border", align_corners=False)
-    return (read * reads.factor).to(coarse.dtype, memory_format=torch.channels_last)
+    # Before the product, whose backward pass keeps what was read.
+    read = read.to(coarse.dtype, memory_format=torch.channels_last)
+    return read * reads.factor.to(read.dtype)
 
 
 def nearest_reads(coarse: torch.Tensor, fine: torch.Tensor) -> RowReads | GridReads:

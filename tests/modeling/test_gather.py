@@ -85,6 +85,23 @@ def test_factors_scale_what_is_read(by_rows: bool, monkeypatch: pytest.MonkeyPat
     assert_close(gather(coarse, reads.scaled(factor)), factor * gather(coarse, reads), 1e-6)
 
 
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_reads_of_half_precision_keep_no_wide_fine_map(
+    by_rows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_by_rows", lambda _: by_rows)
+    coarse = image(2, 32, 4, 5, seed=1).bfloat16().requires_grad_()
+    flow, factor = image(2, 2, 8, 10, seed=2), image(2, 1, 8, 10, seed=3).requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: (kept.append(tensor), tensor)[1], lambda tensor: tensor
+    ):
+        gather(coarse, shifted_reads(coarse, flow).scaled(factor))
+    assert kept
+    fine = 2 * 32 * 8 * 10
+    assert not [x.shape for x in kept if x.numel() >= fine and x.dtype == torch.float32]
+
+
 def test_wide_maps_are_read_exactly() -> None:
     # Shares of the size in float32 cannot tell thousands of columns apart to a hundredth.
     coarse = torch.arange(5000.0).view(1, 1, 1, -1).repeat(1, 1, 2, 1)
