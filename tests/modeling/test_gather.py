@@ -93,9 +93,12 @@ def test_reads_of_half_precision_keep_no_wide_fine_map(
     coarse = image(2, 32, 4, 5, seed=1).bfloat16().requires_grad_()
     flow, factor = image(2, 2, 8, 10, seed=2), image(2, 1, 8, 10, seed=3).requires_grad_()
     kept = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: (kept.append(tensor), tensor)[1], lambda tensor: tensor
-    ):
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         gather(coarse, shifted_reads(coarse, flow).scaled(factor))
     assert kept
     fine = 2 * 32 * 8 * 10
