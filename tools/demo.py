@@ -10,6 +10,7 @@ import json
 import math
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -65,19 +66,36 @@ def prepare_folder(folder: Path) -> None:
 
 
 def call(script: str, *arguments: object) -> None:
-    """Print and run one of the repository's scripts, as a user would; exit where it fails."""
+    """Print and run one of the repository's scripts, as a user would; exit where it fails.
+
+    What asks the demo to stop is handed on to the script, which may be the training: that ends once
+    its checkpoint is written.
+    """
     command = ["python", script, *map(str, arguments)]
     print(f"\n$ {shlex.join(command)}", flush=True)
-    interrupted = False
-    with subprocess.Popen([sys.executable, *command[1:]], cwd=REPOSITORY) as process:
-        while process.returncode is None:
-            try:
-                process.wait()
-            except KeyboardInterrupt:
-                # The script got it too; training ends once its checkpoint is written.
-                interrupted = True
-    if interrupted or process.returncode:
-        sys.exit(130 if interrupted else process.returncode)
+    stops: list[int] = []
+    # Under nohup SIGHUP is ignored, in the background of a shell Ctrl-C: so it stays.
+    before = {
+        number: signal.signal(number, lambda received, _: stops.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+    # In a group of its own: a terminal's Ctrl-C reaches the script through this process alone.
+    with subprocess.Popen(
+        [sys.executable, *command[1:]], cwd=REPOSITORY, start_new_session=True
+    ) as process:
+        handed_on = 0
+        while process.poll() is None:
+            for number in stops[handed_on:]:
+                handed_on += 1
+                process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+            time.sleep(0.1)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if stops:
+        sys.exit(128 + stops[0])
+    if process.returncode:
+        sys.exit(process.returncode)
 
 
 def show(data: Path, run: Path, output: Path, seconds: float) -> None:

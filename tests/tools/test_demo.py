@@ -1,18 +1,22 @@
-"""tools/demo.py ends by Ctrl-C as the script does that it runs."""
+"""tools/demo.py ends by a signal as the script does that it runs, which has time to save."""
 
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+import pytest
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 # A job in the background of a shell ignores Ctrl-C, and so would what it starts.
 HEED_CTRL_C = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 SAVES = """
-    import pathlib, sys, time
+    import pathlib, signal, sys, time
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         print("ready", flush=True)
         time.sleep(60)
@@ -23,13 +27,32 @@ SAVES = """
 """
 
 
-def test_ctrl_c_leaves_time_to_save(tmp_path: Path) -> None:
+def send_to_process(pid: int, number: int) -> None:
+    os.kill(pid, number)
+
+
+def send_to_group(pid: int, number: int) -> None:
+    os.killpg(pid, number)
+
+
+@pytest.mark.parametrize(
+    ("send", "number", "code"),
+    [
+        (send_to_group, signal.SIGINT, 130),  # a terminal's Ctrl-C
+        (send_to_process, signal.SIGINT, 130),
+        (send_to_process, signal.SIGTERM, 143),  # of `kill`, `timeout` or make
+        (send_to_process, signal.SIGHUP, 129),  # of a terminal that is closed
+    ],
+)
+def test_signals_leave_time_to_save(
+    send: Callable[[int, int], None], number: int, code: int, tmp_path: Path
+) -> None:
     (tmp_path / "script.py").write_text(textwrap.dedent(SAVES))
     script, saved = str(tmp_path / "script.py"), str(tmp_path / "saved")
-    code = f"import sys; sys.path.insert(0, {str(TOOLS)!r}); import demo"
-    code += f"; demo.call({script!r}, {saved!r})"
+    program = f"import sys; sys.path.insert(0, {str(TOOLS)!r}); import demo"
+    program += f"; demo.call({script!r}, {saved!r})"
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -38,8 +61,8 @@ def test_ctrl_c_leaves_time_to_save(tmp_path: Path) -> None:
     ) as process:
         while process.stdout.readline() != "ready\n":
             assert process.poll() is None
-        os.killpg(process.pid, signal.SIGINT)
+        send(process.pid, number)
         said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == code
     assert (tmp_path / "saved").exists()
     assert "Traceback" not in said
