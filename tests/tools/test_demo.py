@@ -6,14 +6,11 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-# A job in the background of a shell ignores Ctrl-C, and so would what it starts.
-HEED_CTRL_C = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 SAVES = """
     import pathlib, signal, sys, time
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -25,6 +22,12 @@ SAVES = """
         pathlib.Path(sys.argv[1]).touch()
         sys.exit(130)
 """
+
+
+def heed_signals() -> None:
+    """Undo what these tests may inherit: a shell's job in the background ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
 
 
 def send_to_process(pid: int, number: int) -> None:
@@ -57,7 +60,7 @@ def test_signals_leave_time_to_save(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=HEED_CTRL_C,
+        preexec_fn=heed_signals,
     ) as process:
         while process.stdout.readline() != "ready\n":
             assert process.poll() is None
