@@ -74,21 +74,20 @@ def call(script: str, *arguments: object) -> None:
     command = ["python", script, *map(str, arguments)]
     print(f"\n$ {shlex.join(command)}", flush=True)
     stops: list[int] = []
-    # Under nohup SIGHUP is ignored, in the background of a shell Ctrl-C: so it stays.
+    # In the background of a shell Ctrl-C is ignored: so it stays.
     before = {
         number: signal.signal(number, lambda received, _: stops.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in (signal.SIGINT, signal.SIGTERM)
         if signal.getsignal(number) != signal.SIG_IGN
     }
-    # In a group of its own: a terminal's Ctrl-C reaches the script through this process alone.
-    with subprocess.Popen(
-        [sys.executable, *command[1:]], cwd=REPOSITORY, start_new_session=True
-    ) as process:
+    # In the same group, so that a terminal suspends and quits both. Its Ctrl-C reaches the script
+    # by itself too: handed on as SIGTERM, it is no second one, after which nothing is saved.
+    with subprocess.Popen([sys.executable, *command[1:]], cwd=REPOSITORY) as process:
         handed_on = 0
         while process.poll() is None:
-            for number in stops[handed_on:]:
+            if handed_on < len(stops):
                 handed_on += 1
-                process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+                process.terminate()
             time.sleep(0.1)
     for number, handler in before.items():
         signal.signal(number, handler)
