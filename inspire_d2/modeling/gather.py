@@ -67,8 +67,9 @@ def gather(coarse: torch.Tensor, reads: RowReads | GridReads) -> torch.Tensor:
 
 
 def _sample(coarse: torch.Tensor, reads: GridReads) -> torch.Tensor:
-    # One dtype for both: half precision cannot tell the columns of a wide map apart.
-    wide = coarse.to(reads.grid.dtype)
+    # One dtype for both: half precision cannot tell the columns of a wide map apart. And the
+    # kernel takes one channel's pixels side by side.
+    wide = coarse.to(reads.grid.dtype, memory_format=torch.contiguous_format)
     read = F.grid_sample(wide, reads.grid, padding_mode="border", align_corners=False)
     # Before the product, whose backward pass keeps what was read.
     read = read.to(coarse.dtype, memory_format=torch.channels_last)
@@ -78,9 +79,7 @@ def _sample(coarse: torch.Tensor, reads: GridReads) -> torch.Tensor:
 def nearest_reads(coarse: torch.Tensor, fine: torch.Tensor) -> RowReads | GridReads:
     """FPN's up-sampling: each fine pixel (N, ., H, W) reads its nearest coarse one."""
     if not _by_rows(coarse):
-        dtype = torch.promote_types(fine.dtype, torch.float32)
-        x, y = _shares(coarse, fine.shape, dtype)
-        grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
+        grid = _centres(coarse, fine.shape, torch.promote_types(fine.dtype, torch.float32))
         return GridReads(grid.expand(len(fine), -1, -1, -1), grid.new_ones(1, 1, 1, 1))
     y, x = _nearest(fine)
     rows = _rows(coarse, y.expand(len(fine), *fine.shape[2:]), x)[..., None]
@@ -102,13 +101,14 @@ def _by_rows(coarse: torch.Tensor) -> bool:
 
 def _shifted_grid(coarse: torch.Tensor, flow: torch.Tensor) -> GridReads:
     height, width = coarse.shape[2:]
-    x, y = _shares(coarse, flow.shape, flow.dtype)
-    shift_x, shift_y = flow.unbind(dim=1)
-    x, y = torch.add(x, shift_x, alpha=2 / width), torch.add(y, shift_y, alpha=2 / height)
+    centres = _centres(coarse, flow.shape, flow.dtype)
+    # Made on the device: a list would have to be copied there.
+    pixel = torch.linspace(2 / width, 2 / height, 2, dtype=flow.dtype, device=flow.device)
+    grid = torch.addcmul(centres, flow.permute(0, 2, 3, 1), pixel)
     # Where an offset is NaN, grid_sample reads some pixel: the loss must be NaN too, and tell.
     wrong = flow.isnan().any(dim=1, keepdim=True)
     factor = torch.ones_like(wrong, dtype=flow.dtype).masked_fill(wrong, torch.nan)
-    return GridReads(torch.stack([x, y], dim=-1), factor)
+    return GridReads(grid, factor)
 
 
 def _shifted_rows(coarse: torch.Tensor, flow: torch.Tensor) -> RowReads:
@@ -129,17 +129,15 @@ def _shifted_rows(coarse: torch.Tensor, flow: torch.Tensor) -> RowReads:
     return RowReads(rows, (vertical[..., None] * horizontal[..., None, :]).flatten(-2))
 
 
-def _shares(
-    coarse: torch.Tensor, fine: torch.Size, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest coarse pixel's centre, of each fine column (W,) and row (H, 1): -1 to 1."""
-    height, width = (
+def _centres(coarse: torch.Tensor, fine: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """The nearest coarse pixel's centre, of each fine pixel: (H, W, 2), x before y, -1 to 1."""
+    y, x = (
         torch.linspace(
             1 / n - 1, 1 - 1 / n, n, dtype=dtype, device=coarse.device
         ).repeat_interleave(2)[:size]
         for n, size in zip(coarse.shape[2:], fine[2:], strict=True)
     )
-    return width, height[:, None]
+    return torch.stack(torch.broadcast_tensors(x, y[:, None]), dim=-1)
 
 
 def _nearest(fine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
