@@ -74,10 +74,10 @@ def call(script: str, *arguments: object) -> None:
     command = ["python", script, *map(str, arguments)]
     print(f"\n$ {shlex.join(command)}", flush=True)
     stops: list[int] = []
-    # In the background of a shell Ctrl-C is ignored: so it stays.
+    # In the background of a shell Ctrl-C is ignored, under nohup SIGHUP: so it stays.
     before = {
         number: signal.signal(number, lambda received, _: stops.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) != signal.SIG_IGN
     }
     # In the same group, so that a terminal suspends and quits both. Its Ctrl-C reaches the script

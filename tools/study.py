@@ -22,6 +22,7 @@ results/*.json (one a run), table.md and gains.png.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -217,7 +218,8 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
     stops: list[int] = []
     before = {
         number: signal.signal(number, lambda received, _: stops.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup
     }
     try:
         while (waiting or running) and not stops:
@@ -234,7 +236,7 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
                     continue
                 say(f"{run} done; {len(waiting) + len(running)} to go, about {left:.0f} min left")
     finally:
-        # Each Ctrl-C or SIGTERM is handed on to the runs, which are in groups of their own.
+        # Each Ctrl-C, SIGTERM or SIGHUP is handed on to the runs, in groups of their own.
         sent = 0
         while any(process.poll() is None for process in running):
             if sent < max(len(stops), 1):
@@ -271,7 +273,8 @@ def report(runs: list[Run], args: argparse.Namespace) -> None:
 
 def say(text: str) -> None:
     """Print a line of progress."""
-    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,19 @@ CODES = {
     signal.SIGINT: INTERRUPTED,
     signal.SIGTERM: RESUME_ME,  # of Slurm's preemption, time limit and scancel
     signal.SIGUSR2: RESUME_ME,  # of submitit, some time before them
+    signal.SIGHUP: RESUME_ME,  # of a terminal that closes, or a connection that breaks
 }
 # A terminal's Ctrl-C reaches a process by itself and through its launcher.
 SAME_PRESS_S = 1.0
 
 
+def _heeded() -> list[signal.Signals]:
+    """Name the signals that ask this process to stop; under ``nohup`` SIGHUP does not."""
+    return [n for n in CODES if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+
+
 class StopSignals:
-    """What SIGINT, SIGTERM and SIGUSR2 do to a process: end it, or while ``deferred`` leave a note.
+    """What the signals of CODES do to a process: end it, or while ``deferred`` leave a note.
 
     ``requested`` is the exit code asked for, 0 while there is none. A second Ctrl-C ends the
     process at once. ``farewell`` is the last thing to tell the user; with ``quiet`` another process
@@ -48,7 +54,7 @@ class StopSignals:
         """Take over the signals, in the main thread of this process, with none noted yet."""
         self._pid = os.getpid()
         self.requested, self.ending, self._woken, self._interrupted_at = 0, False, False, 0.0
-        for number in CODES:
+        for number in _heeded():
             signal.signal(number, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CODES)
 
@@ -84,7 +90,8 @@ class StopSignals:
     def tell(self, text: str) -> None:
         """Print a line for the user, where this process is the one to do so."""
         if text and not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                print(text, file=sys.stderr, flush=True)
 
 
 # A process has one set of signals.
@@ -106,7 +113,7 @@ def forward_signals() -> Iterator[StopSignals]:
     os.set_blocking(write_end, False)
     thread = threading.Thread(target=_forward, args=(read_end, note), daemon=True)
     thread.start()
-    handlers = {number: signal.signal(number, _leave_it_to_the_thread) for number in CODES}
+    handlers = {n: signal.signal(n, _leave_it_to_the_thread) for n in _heeded()}
     wakeup = signal.set_wakeup_fd(write_end)
     signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
     try:

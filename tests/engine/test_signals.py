@@ -2,12 +2,14 @@
 
 import multiprocessing
 import os
+import pty
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,14 +23,21 @@ from inspire_d2.engine.signals import (
 )
 
 
-@pytest.fixture
-def stop() -> Iterator[StopSignals]:
+@pytest.fixture(autouse=True)
+def _as_without_nohup() -> Iterator[None]:
+    """Heed SIGHUP, which tests run under nohup would have ignored; then put back what was."""
     before = {number: signal.getsignal(number) for number in CODES}
-    stop = StopSignals()
-    stop.install()
-    yield stop
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def stop() -> StopSignals:
+    stop = StopSignals()
+    stop.install()
+    return stop
 
 
 @pytest.mark.parametrize(
@@ -37,6 +46,7 @@ def stop() -> Iterator[StopSignals]:
         (signal.SIGINT, INTERRUPTED),
         (signal.SIGTERM, RESUME_ME),
         (signal.SIGUSR2, RESUME_ME),
+        (signal.SIGHUP, RESUME_ME),
     ],
 )
 def test_ends_the_process_or_is_noted(stop: StopSignals, number: int, code: int) -> None:
@@ -47,6 +57,52 @@ def test_ends_the_process_or_is_noted(stop: StopSignals, number: int, code: int)
     with pytest.raises(SystemExit) as end:
         signal.raise_signal(number)
     assert end.value.code == code
+
+
+@pytest.mark.parametrize("launches", [False, True])
+def test_under_nohup_a_closed_terminal_stops_nothing(launches: bool) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if launches:
+        with forward_signals():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    else:
+        StopSignals().install()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+SAVES = """
+    import pathlib, sys, time
+    from inspire_d2.engine.signals import stop_signals
+
+    stop_signals.install()
+    stop_signals.deferred = True
+    print("ready", flush=True)
+    while not stop_signals.requested:
+        time.sleep(0.05)
+    stop_signals.tell("to a terminal that is gone")
+    pathlib.Path(sys.argv[1]).touch()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pseudo-terminals differ")
+def test_a_terminal_that_closes_leaves_time_to_save(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", textwrap.dedent(SAVES), str(tmp_path / "saved")]
+    # The first terminal that the leader of a session opens becomes the session's.
+    name = os.ttyname(theirs)
+    open_it = f"import os; os.open({name!r}, os.O_RDWR); os.execvp({command[0]!r}, {command!r})"
+    with subprocess.Popen(
+        [sys.executable, "-c", open_it],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        assert b"ready" in os.read(ours, 1000)
+        os.close(ours)
+        process.wait(60)
+    assert (tmp_path / "saved").exists()
 
 
 def test_ctrl_c_outweighs_other_signals(stop: StopSignals) -> None:
@@ -172,7 +228,7 @@ def _note_signals(connection: multiprocessing.connection.Connection, wait: bool)
 
 
 @pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_launcher_hands_signals_on(number: int, early: bool) -> None:
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("fork")

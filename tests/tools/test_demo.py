@@ -15,7 +15,7 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 SAVES = """
     import pathlib, signal, sys, time
     noted = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: noted.append(number))
     print("ready", flush=True)
     while not noted:
@@ -27,8 +27,9 @@ SAVES = """
 
 
 def heed_signals() -> None:
-    """Undo what these tests may inherit: a shell's job in the background ignores Ctrl-C."""
+    """Undo what these tests may inherit: of a shell's job in the background, of nohup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def send_to_process(pid: int, number: int) -> None:
@@ -45,6 +46,7 @@ def send_to_group(pid: int, number: int) -> None:
         (send_to_group, signal.SIGINT, 130),  # a terminal's Ctrl-C
         (send_to_process, signal.SIGINT, 130),
         (send_to_process, signal.SIGTERM, 143),  # of `kill`, `timeout` or make
+        (send_to_group, signal.SIGHUP, 129),  # a terminal that closes
     ],
 )
 def test_signals_leave_time_to_save(
