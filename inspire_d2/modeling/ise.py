@@ -24,6 +24,22 @@ MIN_HIDDEN = 8
 GROUP_CHANNELS = 16
 
 
+def _group_norm(norm: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
+    """Apply a GroupNorm in the map's own precision.
+
+    Autocast on a GPU would make float32 maps, twice as large; sums are taken in float32 anyway.
+    """
+    if not _autocast_widens_norms(x.device.type):
+        return norm(x)
+    weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)  # the kernel takes one dtype
+    with torch.autocast(x.device.type, enabled=False):
+        return F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
+
+
+def _autocast_widens_norms(device: str) -> bool:
+    return device != "cpu" and torch.is_autocast_enabled(device)
+
+
 class AdaptiveDescriptor(nn.Module):
     """F_ad's gate: how much each channel of an image matters, from its global average.
 
@@ -38,8 +54,10 @@ class AdaptiveDescriptor(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map features (N, c, H, W) to the gate A' in (0, 1), of shape (N, c, 1, 1)."""
-        pooled = as_rows(x).mean(dim=1)
-        gate = torch.sigmoid(self.excite(F.relu(self.squeeze(pooled))))
+        pooled = as_rows(x).mean(dim=1).to(self.squeeze.weight.dtype)
+        # On vectors half precision saves nothing, and its casts are steps of their own.
+        with torch.autocast(x.device.type, enabled=False):
+            gate = torch.sigmoid(self.excite(F.relu(self.squeeze(pooled))))
         return gate[:, :, None, None]
 
 
@@ -72,7 +90,8 @@ class FeatureEnhancement(nn.Module):
         gate = self.descriptor(x).flatten(1)[:, None]
         # One matrix (h, c) an image.
         weight = self.map_feature.weight.flatten(1) + self.map_descriptor.weight.flatten(1) * gate
-        return F.relu(self.norm(self.depthwise(project(weight, x))))
+        x = _group_norm(self.norm, self.depthwise(project(weight, x)))
+        return F.relu(x, inplace=True)
 
     def forward(self, x: torch.Tensor, onto: torch.Tensor | None = None) -> torch.Tensor:
         """Map features (N, c, H, W) to their enhancement (N, d, H, W), added to ``onto``."""

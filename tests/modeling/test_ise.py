@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from inspire_d2.modeling import AdaptiveDescriptor, FeatureEnhancement
+from inspire_d2.modeling import AdaptiveDescriptor, FeatureEnhancement, ise
 
 from . import reference
 from .helpers import arrays, assert_close, gradients_missing, image, randomise
@@ -99,3 +99,34 @@ def test_autocast_keeps_the_enhancement_close() -> None:
         from_half = module(x.bfloat16())
     assert_close(half, module(x), 0.05)
     assert_close(from_half, module(x), 0.05)
+
+
+def test_half_precision_keeps_no_wide_map_where_autocast_widens_norms(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As on a GPU; a CPU's autocast leaves norms alone.
+    module = randomise(FeatureEnhancement(6, 5, 16), 1)
+    x, toward = image(2, 6, 8, 8), image(2, 5, 8, 8, seed=2)
+    (module(x) * toward).sum().backward()
+    expected = {name: value.grad.clone() for name, value in module.named_parameters()}
+    module.zero_grad()
+    monkeypatch.setattr(ise, "_autocast_widens_norms", lambda _: True)
+    kept = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        half = module(x.bfloat16())
+    (half * toward).sum().backward()
+    assert half.dtype == torch.bfloat16
+    assert_close(half, module(x), 0.05)
+    hidden = 2 * 16 * 8 * 8
+    assert not [t.shape for t in kept if t.numel() >= hidden and t.dtype == torch.float32]
+    for name, value in module.named_parameters():
+        similar = F.cosine_similarity(value.grad.flatten(), expected[name].flatten(), dim=0)
+        assert similar > 0.99, name
