@@ -94,31 +94,40 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then write the table; exits with 2 on wrong input."""
     args = parse(argv)
     with exit_on_input_error():
-        variants = overridden(VARIANTS | defined(args.define), args.overrides)
-        check(args, variants)
-        data, folder = args.output / "data", args.output / "runs" / args.task
-        for centre in args.centres:
-            prepare(centre, args.root, data / centre)
-        runs = [
-            Run(args.task, v, variants[v], c, s, folder / c / v / f"seed{s}", data)
-            for s in args.seeds
-            for c in args.centres
-            for v in args.variants
-        ]
-        from tools.study_folder import refuse_another_run  # seconds to import
-
-        for run in runs:
-            refuse_another_run(
-                run.folder, config_of(args.task, run.changes.inspire), run.overrides(args)
-            )
-        code = 0
         try:
-            code = 1 if run_all(runs, args) else 0
+            code = study(args)
         except KeyboardInterrupt:
-            say("interrupted; the same command goes on from the last checkpoints")
+            say("interrupted; the same command goes on, and writes the table")
             code = 130
-        report(runs, args)
     sys.exit(code)
+
+
+def study(args: argparse.Namespace) -> int:
+    """Do what main does; return the code to exit with: 0, 1 where a run failed, 130 on a stop."""
+    variants = overridden(VARIANTS | defined(args.define), args.overrides)
+    check(args, variants)
+    data, folder = args.output / "data", args.output / "runs" / args.task
+    for centre in args.centres:
+        prepare(centre, args.root, data / centre)
+    runs = [
+        Run(args.task, v, variants[v], c, s, folder / c / v / f"seed{s}", data)
+        for s in args.seeds
+        for c in args.centres
+        for v in args.variants
+    ]
+    from tools.study_folder import refuse_another_run  # seconds to import
+
+    for run in runs:
+        refuse_another_run(
+            run.folder, config_of(args.task, run.changes.inspire), run.overrides(args)
+        )
+    try:
+        code = 1 if run_all(runs, args) else 0
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from the last checkpoints")
+        code = 130
+    report(runs, args)
+    return code
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -264,11 +273,13 @@ def launch(run: Run, args: argparse.Namespace) -> "subprocess.Popen[bytes]":
 
 def report(runs: list[Run], args: argparse.Namespace) -> None:
     """Write results, table and picture of the runs that are finished."""
+    finished = [run for run in runs if run.finished]
+    if not finished or args.dry_run:
+        return
+    say(f"writing the table, some seconds for each of {len(finished)} runs")
     from tools.study_report import write_report
 
-    finished = [run for run in runs if run.finished]
-    if finished and not args.dry_run:
-        write_report(finished, args.output, args.baseline)
+    write_report(finished, args.output, args.baseline)
 
 
 def say(text: str) -> None:

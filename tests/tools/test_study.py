@@ -199,21 +199,29 @@ def test_runs_of_an_earlier_config_are_not_mixed(weights: Path, output: Path) ->
     assert "a run of model.sem_seg_head.loss.dice_weight=0.25, not 1" in done.stderr
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_shows_what_is_finished(stop: int, weights: Path, output: Path) -> None:
-    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
-    command = [sys.executable, ROOT / "tools" / "study.py", "--weights", weights, "--output",
-               output, "--centres", "C1", "--seeds", "0", "1", "--variants", "plain"]  # fmt: skip
-    process = subprocess.Popen(
-        list(map(str, command)),
+def start(*arguments: object) -> subprocess.Popen:
+    """Start a study that heeds Ctrl-C, which a shell's background jobs ignore, and hand that on."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "tools" / "study.py"), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background jobs ignore Ctrl-C, and hand that on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    while "2 runs, 1 of them" not in process.stderr.readline():
+
+
+def read_until(process: subprocess.Popen, text: str) -> None:
+    """Read its stderr to the line that holds the text."""
+    while text not in process.stderr.readline():
         assert process.poll() is None
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_shows_what_is_finished(stop: int, weights: Path, output: Path) -> None:
+    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
+    process = start("--weights", weights, "--output", output, "--centres", "C1",
+                    "--seeds", 0, 1, "--variants", "plain")  # fmt: skip
+    read_until(process, "2 runs, 1 of them")
     time.sleep(1)
     process.send_signal(stop)
     out, err = process.communicate(timeout=60)
@@ -223,6 +231,18 @@ def test_interrupt_shows_what_is_finished(stop: int, weights: Path, output: Path
     assert "| plain | 1 |" in out
     commands = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
     assert not any(str(output) in word for command in commands for word in command)
+
+
+def test_interrupt_before_the_table_says_how_to_get_it(weights: Path, output: Path) -> None:
+    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
+    process = start("--weights", weights, "--output", output, "--centres", "C1",
+                    "--seeds", 0, "--variants", "plain")  # fmt: skip
+    read_until(process, "writing the table")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command goes on, and writes the table" in err
+    assert "Traceback" not in err
 
 
 def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path) -> None:
