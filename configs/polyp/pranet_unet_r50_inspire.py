@@ -1,4 +1,7 @@
-"""The plain U-Net's decoder replaced by INSPIRE, on the same encoder, and nothing else changed."""
+"""The plain U-Net's decoder replaced by INSPIRE, on the same encoder, and nothing else changed.
+
+The plain one ends with two convolutions; so does INSPIRE, in the head.
+"""
 
 from ..common.models.unet_r18 import decoder as _decoder
 from .pranet_unet_r50_plain import dataloader, lr_multiplier, model, optimizer, train
@@ -7,4 +10,5 @@ _decoder.bottom_up = model.backbone.bottom_up
 _decoder.in_features = model.backbone.in_features
 model.backbone = _decoder
 model.sem_seg_head.channels = "${..backbone.out_channels}"
+model.sem_seg_head.num_convs = 2
 train.output_dir = "runs/polyp/pranet_unet_r50_inspire"

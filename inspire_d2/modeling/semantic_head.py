@@ -9,6 +9,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import nn
 
+from .unet import convolutions
+
 __all__ = ["SemanticHead", "UNetHead"]
 
 
@@ -53,6 +55,9 @@ class SemanticHead(SemSegFPNHead):
 class UNetHead(nn.Module):
     """A 1x1 convolution on a decoder's finest map, and, supervised deeply, on coarser ones too.
 
+    Where the decoder is a pyramid, whose maps are sums of linear ones, ``num_convs`` gives each map
+    the 3x3 convolutions that a level of a plain U-Net's decoder ends with.
+
     The loss of each map is half of that of the next finer one; the weights add up to 1. Coarser
     maps are up-sampled to the labels, and not used but in training.
 
@@ -66,6 +71,8 @@ class UNetHead(nn.Module):
         *,
         loss: nn.Module,
         num_classes: int | None = None,
+        num_convs: int = 0,
+        norm: str = "GN",
     ) -> None:
         """Build the head.
 
@@ -74,6 +81,8 @@ class UNetHead(nn.Module):
             channels: of each feature by name, or of all.
             loss: as SemanticHead's.
             num_classes: K; None takes the loss's ``num_channels``.
+            num_convs: 3x3 convolutions with norm and ReLU before each 1x1 one.
+            norm: theirs, as UNetEncoder's.
 
         Raises:
             ValueError: no features, or not from fine to coarse.
@@ -87,6 +96,8 @@ class UNetHead(nn.Module):
         self.loss, self.ignore_value = loss, loss.ignore_value
         for name in features:
             before = channels if isinstance(channels, int) else channels[name]
+            convs = convolutions(before, before, norm, num_convs)
+            self.add_module(f"convs_{name}", nn.Sequential(*convs))
             predictor = nn.Conv2d(before, num_classes or loss.num_channels, kernel_size=1)
             _begin_near_zero(predictor)
             self.add_module(f"predictor_{name}", predictor)
@@ -106,7 +117,8 @@ class UNetHead(nn.Module):
         return None, losses
 
     def _logits(self, name: str, features: dict[str, torch.Tensor]) -> torch.Tensor:
-        logits = getattr(self, f"predictor_{name}")(features[name])
+        x = getattr(self, f"convs_{name}")(features[name])
+        logits = getattr(self, f"predictor_{name}")(x)
         return _resize(logits, 2 ** self.features[name])
 
 

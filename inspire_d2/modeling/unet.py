@@ -47,7 +47,9 @@ class UNetEncoder(Backbone):
         for level, width in enumerate(widths):
             layers = [nn.MaxPool2d(2, ceil_mode=True)] if level else []
             before = widths[level - 1] if level else in_channels
-            self.add_module(f"enc{level}", nn.Sequential(*layers, *two_convs(before, width, norm)))
+            self.add_module(
+                f"enc{level}", nn.Sequential(*layers, *convolutions(before, width, norm))
+            )
         self._out_features = list(self.stage_names)
         self._out_feature_channels = dict(zip(self.stage_names, widths, strict=True))
         self._out_feature_strides = {f"enc{level}": 2**level for level in range(len(widths))}
@@ -150,7 +152,7 @@ class UNet(Backbone):
         for level, before, skip, width in zip(self._levels, coarser, skips, widths, strict=True):
             up = nn.ConvTranspose2d(before, width, kernel_size=2, stride=2)
             self.add_module(f"up{level}", up)
-            self.add_module(f"dec{level}", nn.Sequential(*two_convs(skip + width, width, norm)))
+            self.add_module(f"dec{level}", nn.Sequential(*convolutions(skip + width, width, norm)))
         self._size_divisibility = strides[-1]
         self._out_features = [f"p{level}" for level in self._levels]
         self._out_feature_channels = dict(zip(self._out_features, widths, strict=True))
@@ -174,10 +176,10 @@ class UNet(Backbone):
         return dict(zip(self._out_features, pyramid, strict=True))
 
 
-def two_convs(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
-    """Return two 3x3 convolutions with norm and ReLU."""
+def convolutions(in_channels: int, out_channels: int, norm: str, count: int = 2) -> list[nn.Module]:
+    """Return 3x3 convolutions with norm and ReLU, as a level of a U-Net has two."""
     layers = []
-    for channels in (in_channels, out_channels):
+    for channels in (in_channels, *[out_channels] * count)[:count]:
         conv = Conv2d(
             channels,
             out_channels,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
@@ -65,6 +66,19 @@ def test_unet_head_predicts_with_its_finest_map() -> None:
     assert losses == {}
     torch.testing.assert_close(logits, expected)
     assert logits.abs().max() < 1
+
+
+def test_unet_head_convolves_with_norm_and_relu_first() -> None:
+    torch.manual_seed(0)
+    loss = CrossEntropyDice(1.0, IGNORE)
+    module = UNetHead(("p0",), 4, num_classes=3, loss=loss, num_convs=2).eval()
+    weights = module.state_dict()
+    x = maps = unet_features()["p0"]
+    for index in range(2):
+        x = F.conv2d(x, weights[f"convs_p0.{index}.weight"], padding=1)
+        x = F.relu(F.group_norm(x, num_groups=4))  # 4 channels: 4 of the 32 groups
+    predictor = weights["predictor_p0.weight"]
+    torch.testing.assert_close(module({"p0": maps})[0], F.conv2d(x, predictor))
 
 
 def test_unet_head_of_a_stride_of_two_comes_up_to_the_image() -> None:
