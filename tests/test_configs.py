@@ -100,6 +100,9 @@ def test_twin_differs_in_the_pyramid_alone(name: str) -> None:
             cfg["model"]["backbone"].pop(key, None)
         if "unet" in name:  # where INSPIRE has one number of channels
             cfg["model"]["sem_seg_head"].pop("channels")
+            # UNet has its last convolutions itself.
+            convs = cfg["model"]["sem_seg_head"].pop("num_convs", None)
+            assert convs == (2 if cfg is ours else None)
         if name == "polyp/mask_rcnn_r18_inspire.py":  # FPN has no parts to have this rate
             cfg["optimizer"]["params"]["lr_factor_func"].pop("inspire")
     assert _without_output(ours) == _without_output(theirs)
