@@ -33,10 +33,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the config")
     args = parser.parse_args(argv)
 
-    from inspire_d2.errors import exit_on_input_error
+    from inspire_d2.errors import InputError, exit_on_input_error
 
     start = time.monotonic()
     with exit_on_input_error():
+        if any(opt.startswith("train.output_dir=") for opt in args.opts):
+            raise InputError("train.output_dir is run/ of the demo's folder: name it by --output.")
         prepare_folder(args.output)
     data, run = args.output / "data", args.output / "run"
     seed = str(args.seed)

@@ -56,6 +56,9 @@ def overridden(variants: dict[str, Variant], overrides: list[str]) -> dict[str, 
     for override in overrides:
         if "=" not in override:
             raise InputError(f"--overrides {override} must be KEY=VALUE.")
+    for override in (*overrides, *(one for v in variants.values() for one in v.overrides)):
+        if override.startswith("train.output_dir="):
+            raise InputError(f"{override}: each run has a folder of its own, in that of --output.")
     return {
         name: replace(variant, overrides=(*variant.overrides, *overrides))
         for name, variant in variants.items()

@@ -1,4 +1,4 @@
-"""tools/demo.py ends by a signal as the script does that it runs, which has time to save."""
+"""tools/demo.py: how it ends by a signal, as the script does that it runs; what it refuses."""
 
 import os
 import signal
@@ -71,3 +71,14 @@ def test_signals_leave_time_to_save(
     assert process.returncode == code
     assert (tmp_path / "saved").exists()
     assert "Traceback" not in said
+
+
+def test_a_folder_for_the_run_alone_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, TOOLS / "demo.py", "--output", tmp_path / "demo",
+         f"train.output_dir={tmp_path}/run"], capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "name it by --output" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "demo").exists()

@@ -258,6 +258,8 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
         (["--weights", weights, "--define", "mine", "steps1"], "KEY=VALUE"),
         (["--weights", weights, "--overrides", "train.seed"], "must be KEY=VALUE"),
         (["--weights", weights, "--overrides", "optimizer.lrr=1"], "did you mean lr?"),
+        (["--weights", weights, "--overrides", "train.output_dir=x"], "in that of --output"),
+        (["--weights", weights, "--define", "mine", "steps1", "train.output_dir=x"], "--output"),
     ):
         done = study("--output", output, *arguments)
         assert done.returncode == 2
