@@ -55,8 +55,8 @@ class SemanticHead(SemSegFPNHead):
 class UNetHead(nn.Module):
     """A 1x1 convolution on a decoder's finest map, and, supervised deeply, on coarser ones too.
 
-    Where the decoder is a pyramid, whose maps are sums of linear ones, ``num_convs`` gives each map
-    the 3x3 convolutions that a level of a plain U-Net's decoder ends with.
+    Where the decoder is a pyramid, whose last convolutions no norm and ReLU follow, ``num_convs``
+    gives each map the 3x3 convolutions that a level of a plain U-Net's decoder ends with.
 
     The loss of each map is half of that of the next finer one; the weights add up to 1. Coarser
     maps are up-sampled to the labels, and not used but in training.
@@ -85,9 +85,11 @@ class UNetHead(nn.Module):
             norm: theirs, as UNetEncoder's.
 
         Raises:
-            ValueError: no features, or not from fine to coarse.
+            ValueError: no features, or not from fine to coarse; ``num_convs`` below 0.
         """
         super().__init__()
+        if num_convs < 0:
+            raise ValueError(f"num_convs must be 0 or more, got {num_convs}.")
         # FPN's names: p<level> has a stride of 2^level.
         levels = [int(name[1:]) for name in features]
         if not levels or levels != sorted(set(levels)):

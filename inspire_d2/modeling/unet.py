@@ -179,9 +179,9 @@ class UNet(Backbone):
 def convolutions(in_channels: int, out_channels: int, norm: str, count: int = 2) -> list[nn.Module]:
     """Return 3x3 convolutions with norm and ReLU, as a level of a U-Net has two."""
     layers = []
-    for channels in (in_channels, *[out_channels] * count)[:count]:
+    for index in range(count):
         conv = Conv2d(
-            channels,
+            out_channels if index else in_channels,
             out_channels,
             kernel_size=3,
             padding=1,

@@ -81,6 +81,11 @@ def test_unet_head_convolves_with_norm_and_relu_first() -> None:
     torch.testing.assert_close(module({"p0": maps})[0], F.conv2d(x, predictor))
 
 
+def test_unet_head_refuses_fewer_convolutions_than_none() -> None:
+    with pytest.raises(ValueError, match="num_convs must be 0 or more"):
+        UNetHead(("p0",), 4, loss=CrossEntropyDice(1.0, IGNORE), num_classes=3, num_convs=-1)
+
+
 def test_unet_head_of_a_stride_of_two_comes_up_to_the_image() -> None:
     logits, _ = unet_head(("p1",), 6).eval()(unet_features())
     assert logits.shape == (2, 3, 32, 48)
