@@ -12,7 +12,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer
 from omegaconf import DictConfig
 from torch import nn
 
-from ..modeling.layout import channels_last_pays
+from ..layout import channels_last_pays
 from .failures import ExplainsFailures
 
 __all__ = ["fit_to_device", "has_fast_bfloat16", "make_trainer"]

@@ -11,9 +11,9 @@ from detectron2.modeling.backbone.fpn import FPN
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ..layout import suit_convolutions
 from .isa import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
 from .ise import FeatureEnhancement
-from .layout import suit_convolutions
 from .ssba import BackAugmentation
 from .staged import copy_stages, stage_names_after, trainable_batch_norms
 

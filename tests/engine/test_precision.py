@@ -10,9 +10,9 @@ from detectron2.utils.events import EventStorage
 from omegaconf import OmegaConf
 from torch import nn
 
+from inspire_d2 import layout
 from inspire_d2.engine import precision
 from inspire_d2.engine.precision import fit_to_device, has_fast_bfloat16, make_trainer
-from inspire_d2.modeling import layout
 
 
 class Probe(nn.Module):

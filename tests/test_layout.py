@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from inspire_d2.modeling import layout
-
-from .helpers import assert_close, image, randomise, resnet_pyramid
+from inspire_d2 import layout
+from tests.modeling.helpers import assert_close, image, randomise, resnet_pyramid
 
 
 @pytest.mark.parametrize("steps", [1, 2])
