@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Segment volumes of MRI with a trained model, from their files to NIfTI label maps.
 
-    python tools/predict_mri.py --run runs/mri/brats_unet_inspire --layout brats --root new_cases
-    python tools/predict_mri.py --run runs/mri/atlas_unet_inspire --layout folders --images new/t1
+    python tools/predict_mri.py --run runs/brats --layout brats --root new_cases --output found
+    python tools/predict_mri.py --run runs/atlas --layout folders --images new/t1 --output found
 
 Takes the run's config.yaml and newest checkpoint, and volumes in one of the layouts of
 datasets/prepare_mri.py, which need no label files. Writes to --output

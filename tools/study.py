@@ -17,7 +17,7 @@ begin with the same weights in all they share. A run that is finished is not run
 interrupted goes on from its last checkpoint. Where one GPU serves many --jobs, start NVIDIA's MPS
 (`nvidia-cuda-mps-control -d`) first: without it they take turns.
 
-Writes to --output: data/ (the splits), runs/CENTRE/VARIANT/seedN (train_net.py's folders),
+Writes to --output: data/ (the splits), runs/TASK/CENTRE/VARIANT/seedN (train_net.py's folders),
 results/*.json (one a run), table.md and gains.png.
 """
 
