@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from detectron2.config import LazyConfig
 from detectron2.utils.registry import _convert_target_to_string, locate
-from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
+from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError
@@ -112,21 +112,43 @@ def _apply_override(cfg: DictConfig, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"override {override!r} is not of the form key=value.")
-    found, present = _find(cfg, key)
+    parent, name = _find(cfg, key)
     value = _parse(override, text)
-    if found:
+    with open_dict(cfg):
+        _assign(parent, name, value, key, text)
+
+
+def _assign(parent: DictConfig | ListConfig, name: Any, value: Any, key: str, text: str) -> None:
+    """Check a value against the one at ``key``, parent[name], then set it.
+
+    A mapping is merged into the one that is there, and so checked entry by entry.
+    """
+    there = name in parent if isinstance(parent, DictConfig) else True
+    present = parent[name] if there else None
+    if there:
         value = _match_type(key, value, text, present)
-    OmegaConf.update(cfg, key, value, merge=isinstance(value, dict), force_add=True)
+    refers = OmegaConf.is_interpolation(parent, name)  # what it refers to is not to be changed
+    if not isinstance(value, dict) or not isinstance(present, DictConfig) or refers:
+        parent[name] = value
+        return
+    if "_target_" in value:  # first: it says which other keys there may be
+        value = {"_target_": value["_target_"], **value}
+    for entry, part in value.items():
+        # New keys are for arguments such as a loss's regions, not for calls and sections.
+        if "_target_" in present or key.split(".")[0] == "train" or key == "dataloader":
+            _check_key(present, str(entry), f"{key}.{entry}", key)
+        _assign(present, entry, part, f"{key}.{entry}", str(part))
 
 
-def _find(cfg: DictConfig, key: str) -> tuple[bool, Any]:
-    """Look a dotted key up: (True, its value), or (False, None) for an argument not yet given.
+def _find(cfg: DictConfig, key: str) -> tuple[DictConfig | ListConfig, Any]:
+    """Look a dotted key up: the node that holds it, and its name or number in there.
 
     Raises:
         InputError: the config has no such key, nor does the callable there take it.
     """
     node: Any = cfg
     parts = key.split(".")
+    last = len(parts) - 1
     for depth, part in enumerate(parts):
         where = ".".join(parts[:depth]) or "the config"
         if isinstance(node, ListConfig):
@@ -134,17 +156,27 @@ def _find(cfg: DictConfig, key: str) -> tuple[bool, Any]:
                 raise InputError(
                     f"override {key}: {where} is a list of {len(node)}, without an item {part}."
                 )
-            node = node[int(part)]
+            name = int(part)
         elif isinstance(node, DictConfig):
-            if part not in node:
-                arguments = _arguments_of(node)
-                if depth == len(parts) - 1 and part in arguments:
-                    return False, None
-                _refuse_key(key, part, where, [*map(str, node), *arguments])
-            node = node[part]
+            _check_key(node, part, key, where, argument=depth == last)
+            name = part
         else:
             raise InputError(f"override {key}: {where} is {node!r}, which has no keys.")
-    return True, node
+        parent, node = node, None if depth == last else node[name]
+    return parent, name
+
+
+def _check_key(node: DictConfig, part: str, key: str, where: str, *, argument: bool = True) -> None:
+    """Raise InputError unless a node has a key, or, as its ``argument``, could be given it."""
+    if part in node:
+        return
+    arguments = _arguments_of(node)
+    if argument and part in arguments:
+        return
+    names = sorted({*map(str, node), *arguments} - {"_target_", "kwargs"})
+    close = difflib.get_close_matches(part, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(names)}."
+    raise InputError(f"override {key}: {where} has no key {part}; {hint}")
 
 
 def _arguments_of(node: DictConfig) -> list[str]:
@@ -156,13 +188,6 @@ def _arguments_of(node: DictConfig) -> list[str]:
     # Detectron2's `configurable` hides a constructor's signature behind the wrapped one.
     target = inspect.unwrap(target.__init__) if inspect.isclass(target) else inspect.unwrap(target)
     return [name for name in inspect.signature(target).parameters if name not in ("self", "args")]
-
-
-def _refuse_key(key: str, part: str, where: str, names: list[str]) -> None:
-    names = sorted({name for name in names if name not in ("_target_", "kwargs")})
-    close = difflib.get_close_matches(part, names, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(names)}."
-    raise InputError(f"override {key}: {where} has no key {part}; {hint}")
 
 
 def _parse(override: str, text: str) -> Any:

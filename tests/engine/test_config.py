@@ -18,6 +18,7 @@ dataloader = dict(train=dict(total_batch_size=4, shape=(1, 2), names=["a", "b"])
 optimizer = L(SGD)(params=None, lr=0.1)
 lr_multiplier = dict(scheduler=None)
 train = dict(max_iter=10, output_dir="runs/x", amp=dict(enabled=False), length="${.max_iter}")
+loss = dict(regions=dict(lesion=[1]), also="${.regions}")
 """
 
 
@@ -58,6 +59,29 @@ def test_argument_that_the_config_does_not_give_can_be_set(config: str) -> None:
     assert load_config(config, ["optimizer.momentum=0.9"]).optimizer.momentum == 0.9
 
 
+def test_mapping_is_merged(config: str) -> None:
+    cfg = load_config(config, ["train={max_iter: 3, amp: {enabled: True}}", "model={bias: False}"])
+    assert cfg.train.max_iter == cfg.train.length == 3 and cfg.train.amp.enabled is True
+    assert cfg.train.output_dir == "runs/x"
+    assert cfg.model.bias is False and cfg.model.in_features == 3
+
+
+def test_mapping_that_is_an_argument_takes_new_keys(config: str) -> None:
+    cfg = load_config(config, ["loss.regions={core: [1, 2]}"])
+    assert cfg.loss.regions == {"lesion": [1], "core": [1, 2]}
+    assert cfg.loss.also == cfg.loss.regions
+
+
+def test_mapping_leaves_what_the_old_value_referred_to(config: str) -> None:
+    cfg = load_config(config, ["loss.also={core: [2]}"])
+    assert cfg.loss.also == {"core": [2]} and cfg.loss.regions == {"lesion": [1]}
+
+
+def test_mapping_with_another_target_has_its_arguments(config: str) -> None:
+    cfg = load_config(config, ["optimizer={_target_: torch.optim.AdamW, eps: 1e-6, lr: 1}"])
+    assert cfg.optimizer == {"_target_": "torch.optim.AdamW", "params": None, "lr": 1, "eps": 1e-6}
+
+
 @pytest.mark.parametrize(
     "path", ["runs/a b", "runs/x=y", "2024", "läsion (1)/ü", "a@b,c", "~/x", ""]
 )
@@ -83,6 +107,12 @@ def test_text_is_taken_as_it_is(config: str, path: str) -> None:
         ("optimizer.lr=fast", "expected a value of type float"),
         ("dataloader.train.names=a", "expected a value of type list"),
         ("train.amp=True", "expected a value of type mapping"),
+        ("train={max_itr: 3}", "train.max_itr: train has no key max_itr; did you mean max_iter?"),
+        ("train={amp: {enable: True}}", "train.amp has no key enable; did you mean enabled?"),
+        ("train={amp: True}", "train.amp=True: expected a value of type mapping"),
+        ("optimizer={lr: high}", "optimizer.lr=high: expected a value of type float"),
+        ("optimizer={_target_: torch.optim.AdamW, momentum: 0}", "has no key momentum"),
+        ("dataloader={trian: {}}", "did you mean train?"),
     ],
 )
 def test_wrong_override_is_refused(config: str, override: str, sentence: str) -> None:
