@@ -1,9 +1,10 @@
 """Checks of a run's data, checkpoint and folder, made before a model is built."""
 
 import difflib
+import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -24,6 +25,7 @@ from ..data.polyp import check_polyp_dataset, polyp_dataset
 from ..data.semantic import SemanticMapper
 from ..errors import InputError
 from .checkpoint_files import newest_checkpoint
+from .checkpointing import CheckpointHook
 
 __all__ = ["check_datasets", "check_output_dir", "check_periods", "find_checkpoint"]
 
@@ -43,8 +45,7 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
     for split in splits:
         for node in _calls(cfg.dataloader[split].dataset):
             if _target(node) is mri_dataset:
-                options = {key: value for key, value in node.items() if key != "_target_"}
-                check_mri_dataset(**options, labelled=split == "train")
+                check_mri_dataset(**_options(node), labelled=split == "train")
                 continue
             sets = list(_coco_sets(node))
             for coco in sets:
@@ -60,7 +61,7 @@ def _coco_sets(node: DictConfig) -> Iterator[CocoSet]:
     """Check the data sets that a lazy call loads; yield those that have a COCO json."""
     target = _target(node)
     if target is polyp_dataset:
-        coco = check_polyp_dataset(**{k: v for k, v in node.items() if k != "_target_"})
+        coco = check_polyp_dataset(**_options(node))
         if coco is not None:
             yield coco
     elif "names" in node:
@@ -106,6 +107,23 @@ def _check_fit(cfg: DictConfig, split: str, coco: CocoSet) -> None:
 def _target(node: DictConfig) -> Any:
     """Return what a lazy call calls."""
     return locate(node._target_) if isinstance(node._target_, str) else node._target_
+
+
+def _options(node: DictConfig) -> dict[str, Any]:
+    """Return what a lazy call hands over; raise InputError where what it calls does not take it."""
+    target, options = _target(node), {key: node[key] for key in node if key != "_target_"}
+    _check_arguments(f"{target.__name__}, the data set of the config", target, options)
+    return options
+
+
+def _check_arguments(
+    what: str, target: Callable[..., Any], options: Mapping[str, Any], *given: Any
+) -> None:
+    """Raise InputError where a callable does not take some arguments, or needs others."""
+    try:
+        inspect.signature(target).bind(*given, **options)
+    except TypeError as error:
+        raise InputError(f"{what}: {error}.") from error
 
 
 def _entries(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -156,11 +174,12 @@ def _check_registered(name: str) -> CocoSet | None:
 
 
 def check_periods(cfg: DictConfig) -> None:
-    """Raise InputError where a number of iterations is none."""
+    """Raise InputError where a number of iterations is none, or the checkpointer's key unknown."""
     for key in ("train.max_iter", "train.log_period", "train.checkpointer.period"):
         value = OmegaConf.select(cfg, key)
         if value is not None and not (type(value) is int and value >= 1):
             raise InputError(f"{key}={value!r} must be a whole number from 1 up.")
+    _check_arguments("train.checkpointer", CheckpointHook, cfg.train.checkpointer, None)
 
 
 def check_output_dir(output_dir: str, *, resume: bool) -> None:
@@ -188,16 +207,19 @@ def find_checkpoint(cfg: DictConfig, *, eval_only: bool, resume: bool, named: bo
         InputError: it is not there, or there is none to score.
     """
     run_dir, path = cfg.train.output_dir, cfg.train.init_checkpoint or ""
-    last = newest_checkpoint(run_dir) if resume or eval_only else ""
-    if eval_only and not named:
-        if not last:
-            raise InputError(
-                f"--eval-only: {run_dir} holds no checkpoint; name one with "
-                "train.init_checkpoint=FILE, or the run's folder with train.output_dir=RUN."
-            )
-        path = last
-    elif resume and last:
-        path = last
+    if eval_only and named and not path:
+        raise InputError(
+            "--eval-only: train.init_checkpoint names no file; leave it out to score the last "
+            f"checkpoint of {run_dir}."
+        )
+    wanted = not named if eval_only else resume
+    last = newest_checkpoint(run_dir) if wanted else ""
+    if eval_only and not named and not last:
+        raise InputError(
+            f"--eval-only: {run_dir} holds no checkpoint; name one with "
+            "train.init_checkpoint=FILE, or the run's folder with train.output_dir=RUN."
+        )
+    path = last or path
     # What has a scheme (detectron2://, https://) is fetched by Detectron2 when it is loaded.
     if path and "://" not in path and not os.path.isfile(path):
         raise InputError(

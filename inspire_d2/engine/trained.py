@@ -50,6 +50,8 @@ def load_trained(
         newest = ""
     if any(override.startswith("train.init_checkpoint=") for override in overrides):
         checkpoint = checkpoint or cfg.train.init_checkpoint
+        if not checkpoint:
+            raise InputError("train.init_checkpoint names no file: leave it out for the newest.")
     path = str(checkpoint or newest)
     if not path:
         raise InputError(f"{run} has no checkpoint of its own: name one.")
@@ -57,7 +59,7 @@ def load_trained(
         raise InputError(f"checkpoint {path} does not exist.")
     cfg.train.device = resolve_device(device or cfg.train.device)
     model = build(cfg.model, "model").to(cfg.train.device).eval()
-    ReportingCheckpointer(model, complete=True).load(path)
+    ReportingCheckpointer(model, allow_partial=None, complete=True).load(path)
     _check_finite(model, path)
     return cfg, model
 

@@ -19,7 +19,7 @@ from inspire_d2.data import mri_dataset, mri_prepare, prepare, splits
 from inspire_d2.data.mri_splits import AllPatients
 from inspire_d2.data.synthetic import write_synthetic_set
 from inspire_d2.engine.checks import check_datasets
-from inspire_d2.engine.config import load_config
+from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -159,6 +159,46 @@ def small_run(data: Path, output: Path, train_json: Path) -> list[str]:
         "dataloader.train.total_batch_size=2",
         "dataloader.train.num_workers=1",
     ]
+
+
+def test_scoring_needs_the_name_of_a_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model_final.pth").touch()
+    options = small_run(data, tmp_path / "run", data / "annotations/train.json")
+    for value in ("", "null"):  # as of a shell's variable that is not set
+        with pytest.raises(SystemExit) as stop:
+            command(monkeypatch, "--eval-only", *options, f"train.init_checkpoint={value}")
+        assert stop.value.code == 2
+        assert "names no file; leave it out" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('dataloader.train.dataset["json"] = "x"', "polyp_dataset, the data set of the config: "),
+        ("del dataloader.train.dataset.name", "missing a required argument: 'name'"),
+        ("train.checkpointer.keep = 3", "train.checkpointer: got an unexpected keyword argument"),
+    ],
+)
+def test_wrong_argument_in_a_config_of_ones_own(
+    line: str,
+    sentence: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    options = small_run(data, tmp_path / "run", data / "annotations/train.json")
+    cfg = load_config(options[1], options[2:])
+    exec(line, {"dataloader": cfg.dataloader, "train": cfg.train})
+    save_config(cfg, str(tmp_path / "mine.yaml"))
+    with pytest.raises(SystemExit) as stop:
+        command(monkeypatch, "--config-file", str(tmp_path / "mine.yaml"))
+    error = capfd.readouterr().err
+    assert stop.value.code == 2
+    assert sentence in error and "Traceback" not in error
 
 
 def own_json(data: Path, tmp_path: Path, change: Change) -> Path:
