@@ -45,7 +45,8 @@ class ReportingCheckpointer(DetectionCheckpointer):
 
     Raises InputError from :meth:`load` if the file cannot be read, or unless ``allow_partial``:
     if the bottom-up is not fully loaded, a key of the file fits nowhere, or, with ``complete``
-    (evaluation, resume), anything at all is missing. An FPN's checkpoint is complete: without the
+    (evaluation, resume), anything at all is missing. With None for ``allow_partial`` that is not
+    to be had, and not advised. An FPN's checkpoint is complete: without the
     pyramid's new tensors, which then are as they began, the model computes that FPN's outputs.
     """
 
@@ -54,7 +55,7 @@ class ReportingCheckpointer(DetectionCheckpointer):
         model: nn.Module,
         save_dir: str = "",
         *,
-        allow_partial: bool = False,
+        allow_partial: bool | None = False,
         complete: bool = False,
         **checkpointables: Any,
     ) -> None:
@@ -85,7 +86,7 @@ class ReportingCheckpointer(DetectionCheckpointer):
         newest = newest_checkpoint(self.save_dir) if resume else ""
         self.resumed = bool(newest)
         if self.resumed:
-            self._complete, self._allow_partial = True, False
+            self._complete, self._allow_partial = True, None
             return self.load(newest)
         return self.load(path, checkpointables=[])
 
@@ -195,9 +196,12 @@ class ReportingCheckpointer(DetectionCheckpointer):
             self._refuse(f"it leaves {len(everything)} tensors of the model unset", everything)
 
     def _refuse(self, what: str, keys: list[str]) -> None:
+        advice = "set train.checkpoint.allow_partial=True to go on with the rest."
+        if self._allow_partial is None:
+            advice = "take the config.yaml of the run that it is of."
         raise InputError(
             f"checkpoint {self._path} does not fit this config: {what} ({first_few(keys, 3)}); "
-            "set train.checkpoint.allow_partial=True to go on with the rest."
+            f"{advice}"
         )
 
 

@@ -121,6 +121,19 @@ def test_scoring_needs_every_tensor(save: Save, imagenet: str) -> None:
     torch.testing.assert_close(model.state_dict(), state)
 
 
+def test_what_cannot_be_allowed_is_not_advised(save: Save, tmp_path: Path) -> None:
+    path = save({"neck.weight": torch.zeros(1)})
+    with pytest.raises(InputError, match="config.yaml of the run that it is of") as error:
+        ReportingCheckpointer(Detector(), allow_partial=None).load(path)
+    assert "allow_partial" not in str(error.value)
+    run = ReportingCheckpointer(Detector(classes=5), str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    run.save("model_0000001")
+    resumed = ReportingCheckpointer(Detector(), str(tmp_path / "run"), allow_partial=True)
+    with pytest.raises(InputError, match="config.yaml of the run that it is of"):
+        resumed.resume_or_load("", resume=True)
+
+
 def test_checkpoint_of_the_fpn_can_be_scored(save: Save) -> None:
     state = Detector().state_dict()
     fpn = {k: v for k, v in state.items() if not re.search(r"(ise|align|fusion|ssba)\d", k)}

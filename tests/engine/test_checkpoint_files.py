@@ -39,6 +39,21 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+def break_the_names(path: Path) -> None:
+    # In the table of contents, at the end: names that are said to be UTF-8, and are not.
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 9] |= 0x08
+    content[entry + 46] = 0xFF
+    path.write_bytes(content)
+
+
+def encrypt(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 0x01
+    path.write_bytes(content)
+
+
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     write(tmp_path, "model_0000001.pth", last="model_0000001.pth")
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000001.pth"]
@@ -60,7 +75,9 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink, empty])
+@pytest.mark.parametrize(
+    "damage", [truncate, flip_a_bit, break_the_names, encrypt, Path.unlink, empty]
+)
 def test_damage_is_gone_round(
     damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
