@@ -226,9 +226,23 @@ def test_growth_is_fitted_over_three_sizes_or_more():
         results.measurements.append(Measurement(setting, "train", "time", values))
     results.measurements.append(Measurement(setting, "forward", "time", values))
     ((key, exponents),) = results.exponents().items()
-    assert key == ("backbone", "train") and list(exponents) == ["fpn", "released"]
+    assert key == (Setting("backbone", 0, 0, 1), "train")
+    assert list(exponents) == ["fpn", "released"]
     assert math.isclose(exponents["fpn"], 1) and math.isclose(exponents["released"], 1.5)
     assert "| released | 1.50 |" in results_tables(results)
+
+
+def test_growth_is_fitted_for_each_setting():
+    results = Results({"cpu": "one"}, {})
+    for power, precision, sides in ((1, "fp32", (256, 512, 1024)), (2, "bf16", (256, 512, 768))):
+        for side in sides:
+            setting = Setting("backbone", side, side, 1, precision=precision)
+            values = {"fpn": [1e-9 * side ** (2 * power)]}
+            results.measurements.append(Measurement(setting, "train", "time", values))
+    single, half = results.exponents().values()
+    assert math.isclose(single["fpn"], 1) and math.isclose(half["fpn"], 2)
+    text = results_tables(results)
+    assert "### ResNet-50 + pyramid, batch 1, cpu, bf16: growth" in text
 
 
 def test_a_profile_names_the_operations(capsys):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .arithmetic import growth_exponent, spread
@@ -49,15 +49,17 @@ class Results:
             names = [name for _, name, why in self.left_out if why == reason]
             yield reason, list(dict.fromkeys(names))
 
-    def exponents(self) -> dict[tuple[str, str], dict[str, float]]:
-        """Fit (scope, mode): {subject: the power of the pixels with which its time grows}.
+    def exponents(self) -> dict[tuple[Setting, str], dict[str, float]]:
+        """Fit (setting, mode): {subject: the power of the pixels with which its time grows}.
 
-        Only of what was timed at three sizes or more and is otherwise alike.
+        Only of what was timed at three sizes or more and is otherwise alike; the setting is one
+        without a size, 0x0.
         """
-        points: dict[tuple[str, str], dict[str, list[tuple[int, float]]]] = {}
+        points: dict[tuple[Setting, str], dict[str, list[tuple[int, float]]]] = {}
         for found in self.measurements:
             if found.metric == "time":
-                curves = points.setdefault((found.setting.scope, found.mode), {})
+                alike = replace(found.setting, height=0, width=0)
+                curves = points.setdefault((alike, found.mode), {})
                 pixels = found.setting.height * found.setting.width
                 for name, values in found.values.items():
                     if values:

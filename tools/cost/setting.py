@@ -16,7 +16,10 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Setting:
-    """A scope, the images, and how they are computed; height and width are pixels of an image."""
+    """A scope, the images, and how they are computed.
+
+    Height and width are pixels of an image; both are 0 where it stands for settings of all sizes.
+    """
 
     scope: str
     height: int
@@ -30,7 +33,7 @@ class Setting:
 
     def __str__(self) -> str:
         """Describe it in a heading."""
-        words = [SCOPES[self.scope], f"{self.height}x{self.width}", f"batch {self.batch}"]
-        words += [self.device, self.precision]
+        words = [SCOPES[self.scope]] + [f"{self.height}x{self.width}"] * bool(self.height)
+        words += [f"batch {self.batch}", self.device, self.precision]
         words += ["channels last"] * self.channels_last + ["compiled"] * self.compile
         return ", ".join(words)

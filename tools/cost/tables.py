@@ -47,9 +47,9 @@ def results_tables(results: Results) -> str:
 def growth_tables(results: Results) -> list[str]:
     """Lay out by which power of the number of pixels time grows, if several sizes were timed."""
     tables = []
-    for (scope, mode), exponents in results.exponents().items():
+    for (setting, mode), exponents in results.exponents().items():
         rows = [[name, f"{exponent:.2f}"] for name, exponent in exponents.items()]
-        heading = f"### {SCOPES[scope]}: growth of the time of a {MODES[mode]}"
+        heading = f"### {setting}: growth of the time of a {MODES[mode]}"
         header = ["subject", "exponent: time = a * pixels ** exponent"]
         tables.append(f"{heading}\n\n{table(header, rows)}")
     return tables
