@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of images, split and training")
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the config")
     args = parser.parse_args(argv)
+    args.output = args.output.resolve()  # the scripts run in the repository's folder
 
     from inspire_d2.errors import InputError, exit_on_input_error
 
@@ -46,10 +47,11 @@ def main(argv: list[str] | None = None) -> None:
          "--size", 192, "--seed", seed)  # fmt: skip
     call("datasets/prepare_polyps.py", "--layout", "kvasir", "--root", data,
          "--ratio", TRAIN_SHARE, "--seed", seed)  # fmt: skip
-    datasets = [
-        f"dataloader.{split}.dataset={{name:demo_{name},json_file:{data}/annotations/{name}.json}}"
-        for split, name in (("train", "train"), ("test", "val"))
-    ]
+    datasets = []
+    for split, name in (("train", "train"), ("test", "val")):  # apart: a path may hold braces
+        dataset = f"dataloader.{split}.dataset"
+        json_file = data / "annotations" / f"{name}.json"
+        datasets += [f"{dataset}.name=demo_{name}", f"{dataset}.json_file={json_file}"]
     call("train_net.py", "--config-file", CONFIG, f"train.output_dir={run}", f"train.seed={seed}",
          *datasets, *args.opts)  # fmt: skip
     with exit_on_input_error():
@@ -60,6 +62,8 @@ def prepare_folder(folder: Path) -> None:
     """Make an empty folder for the demo; one that an earlier demo made is emptied."""
     from inspire_d2.errors import InputError
 
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder with --output.")
     if folder.exists() and not (folder / MARKER).exists() and any(folder.iterdir()):
         raise InputError(f"{folder} holds files that no demo made: name another with --output.")
     shutil.rmtree(folder, ignore_errors=True)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from inspire_d2.engine.config import load_config
+from tools import demo
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 # As a training does: a note of the first signal, an iteration's end, a checkpoint.
 SAVES = """
@@ -71,6 +74,34 @@ def test_signals_leave_time_to_save(
     assert process.returncode == code
     assert (tmp_path / "saved").exists()
     assert "Traceback" not in said
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, TOOLS / "demo.py", "--output", "file"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"{tmp_path / 'file'} is a file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_folder_is_seen_from_where_the_demo_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands, shown = [], []
+    monkeypatch.setattr(demo, "call", lambda *words: commands.append(words))
+    monkeypatch.setattr(demo, "show", lambda *found: shown.append(found))
+    monkeypatch.chdir(tmp_path)
+    demo.main(["--output", "a (1)"])
+    folder = tmp_path / "a (1)"
+    assert (folder / demo.MARKER).exists()
+    config, *overrides = commands[2][2:]
+    cfg = load_config(str(demo.REPOSITORY / config), list(map(str, overrides)))
+    assert cfg.train.output_dir == str(folder / "run")
+    assert cfg.dataloader.test.dataset.json_file == str(folder / "data/annotations/val.json")
+    assert shown[0][:3] == (folder / "data", folder / "run", folder)
 
 
 def test_a_folder_for_the_run_alone_is_refused(tmp_path: Path) -> None:
