@@ -68,8 +68,9 @@ class Run:
             command.append("--resume")
         for split, name in (("train", "train"), ("test", "val")):
             json_file = self.data / self.centre / f"{name}.json"
-            value = f"{{name: study_{self.centre}_{name}, json_file: {json_file}}}"
-            command += [f"dataloader.{split}.dataset={value}", f"dataloader.{split}.num_workers=1"]
+            dataset = f"dataloader.{split}.dataset"  # apart: a path may hold braces
+            command += [f"{dataset}.name=study_{self.centre}_{name}"]
+            command += [f"{dataset}.json_file={json_file}", f"dataloader.{split}.num_workers=1"]
         return [*command, f"train.output_dir={self.folder}", *self.overrides(args)]
 
     def overrides(self, args: argparse.Namespace) -> list[str]:
@@ -190,8 +191,17 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
         raise InputError("--jobs and --iterations must be 1 or more.")
     if args.iterations is None:
         args.iterations = load_config(str(config_of(args.task, inspire=False))).train.max_iter
-    for variant in (variants[name] for name in args.variants):  # a typing error, before any run
-        load_config(str(config_of(args.task, variant.inspire)), list(variant.overrides))
+    for key in ("centres", "seeds", "variants"):
+        if len(set(getattr(args, key))) < len(getattr(args, key)):
+            raise InputError(f"--{key} names one twice.")  # two runs in one folder
+    for name in args.variants:  # a typing error, before any run
+        variant = variants[name]
+        cfg = load_config(str(config_of(args.task, variant.inspire)), list(variant.overrides))
+        if cfg.train.eval_period:  # a run that was scored counts as finished
+            raise InputError(
+                f"{name}: train.eval_period={cfg.train.eval_period}, but a study scores the last "
+                "iteration alone: leave it 0."
+            )
     args.weights, args.output = args.weights.resolve(), args.output.resolve()
 
 
@@ -203,6 +213,9 @@ def config_of(task: str, inspire: bool) -> Path:
 def prepare(centre: str, root: Path, folder: Path) -> None:
     """Write the jsons of the split that holds a centre, or several (C1+C2), out; once."""
     if (folder / "val.json").exists():
+        from tools.study_folder import refuse_another_root  # seconds to import
+
+        refuse_another_root(folder, root)
         return
     code = subprocess.run(
         [sys.executable, "datasets/prepare_polyps.py", "--layout", "polypgen",

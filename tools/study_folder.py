@@ -1,5 +1,6 @@
 """A study's folder holds runs of one study: those of another are refused, not compared."""
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.errors import InputError
 
-__all__ = ["refuse_another_run"]
+__all__ = ["refuse_another_root", "refuse_another_run"]
 
 # What makes a training; the rest says where it lies and how many processes load its data.
 COMPARED = (
@@ -38,6 +39,16 @@ def refuse_another_run(folder: Path, config: Path, overrides: Sequence[str]) -> 
         raise InputError(
             f"{folder} holds a run of {key}={found.get(key)}, not {wanted.get(key)}: name another "
             "--output."
+        )
+
+
+def refuse_another_root(folder: Path, root: Path) -> None:
+    """Raise InputError where a folder's split was made from images other than ``root``'s."""
+    made_from = json.loads((folder / "val.json").read_text())["info"]["image_root"]
+    if Path(made_from).resolve() != root.resolve():
+        raise InputError(
+            f"{folder} was made from {made_from}, not {root.resolve()}: give that --root, or "
+            "another --output."
         )
 
 

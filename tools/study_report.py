@@ -47,6 +47,7 @@ def read_result(run: Any) -> dict[str, Any]:
     """Read one run's scores; ``dice`` and ``small`` have an entry for each image with polyps."""
     scores = json.loads((run.folder / "evaluation.json").read_text())
     lines = [json.loads(x) for x in (run.folder / "metrics.json").read_text().splitlines()]
+    times = [line["time"] for line in lines if "time" in line]
     images = json.loads((run.folder / "polyp_per_image.json").read_text())
     truth = json.loads((run.data / run.centre / "val.json").read_text())
     pixels = {image["id"]: image["height"] * image["width"] for image in truth["images"]}
@@ -60,7 +61,8 @@ def read_result(run: Any) -> dict[str, Any]:
         "seed": run.seed,
         "iterations": cfg.train.max_iter,
         "parameters": sum(p.numel() for p in backbone.parameters()),
-        "seconds": statistics.median(line["time"] for line in lines if "time" in line),
+        # None in so short a run that no iteration was timed
+        "seconds": statistics.median(times) if times else None,
         "scores": {f"{t} {k}": v for t, part in scores.items() for k, v in part.items()},
         "dice": [image["dice"] for image in positives],
         "small": [image["gt_pixels"] < SMALL * pixels[image["image_id"]] for image in positives],
@@ -106,13 +108,18 @@ def table(
     for variant in _variants(results):
         mine = _by_run(results, variant)
         first = next(iter(mine.values()))
-        seconds = statistics.median(r["seconds"] for r in mine.values())
+        seconds = [r["seconds"] for r in mine.values() if r["seconds"] is not None]
         # The same model trained longer: its ratio would only show the machine's other load.
         longer = variant.startswith("plain_")
-        timed = {} if longer else mine
-        ratios = [r["seconds"] / base[k]["seconds"] for k, r in timed.items() if k in base]
+        pairs = (
+            []
+            if longer
+            else [(r["seconds"], base[k]["seconds"]) for k, r in mine.items() if k in base]
+        )
+        ratios = [own / other for own, other in pairs if None not in (own, other)]
         dice = [100 * r["scores"]["polyp Dice"] for r in mine.values()]
-        row = [variant, str(len(mine)), f"{first['parameters'] / 1e6:.2f}", f"{seconds:.2f}"]
+        row = [variant, str(len(mine)), f"{first['parameters'] / 1e6:.2f}"]
+        row += [f"{statistics.median(seconds):.2f}" if seconds else "-"]
         row += [f"{statistics.median(ratios):.2f}" if ratios else "-", str(first["iterations"])]
         row += [f"{statistics.mean(dice):.1f}", _shown(_std_over_seeds(mine))]
         for only_small in (False, True):

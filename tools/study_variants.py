@@ -37,7 +37,7 @@ def defined(definitions: list[list[str]]) -> dict[str, Variant]:
     """Return the variants of --define; raise InputError where one is no variant."""
     variants = {}
     for name, *rest in definitions:
-        if not re.fullmatch(r"\w[\w.+-]*", name) or name in VARIANTS:
+        if not re.fullmatch(r"\w[\w.+-]*", name) or name in VARIANTS | variants:
             raise InputError(
                 f"--define {name}: take a new name, of letters, digits and ._+- that a folder "
                 "can have."

@@ -1,5 +1,6 @@
 """The study: what it would run, and what it makes of runs that are finished."""
 
+import argparse
 import io
 import json
 import re
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from inspire_d2.engine.config import load_config, save_config
-from tools.study import CONFIGS, main
+from tools.study import CONFIGS, VARIANTS, Run, main
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 6
@@ -38,15 +39,17 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Path:
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study's folder with the splits of two centres, a third of whose polyps are small."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    content = {"info": {"image_root": str(tmp_path / "polypgen")}}
     folder = tmp_path / "study"
     for centre in ("C1", "C2"):
         split = folder / "data" / centre
         split.mkdir(parents=True)
-        images = [{"id": i, "height": 100, "width": 100} for i in range(IMAGES)]
+        content["images"] = [{"id": i, "height": 100, "width": 100} for i in range(IMAGES)]
         for name in ("train", "val"):
-            (split / f"{name}.json").write_text(json.dumps({"images": images}))
+            (split / f"{name}.json").write_text(json.dumps(content))
     return folder
 
 
@@ -245,7 +248,33 @@ def test_interrupt_before_the_table_says_how_to_get_it(weights: Path, output: Pa
     assert "Traceback" not in err
 
 
+def test_a_path_is_taken_as_it_is(weights: Path, output: Path) -> None:
+    odd = output.rename(output.parent / "müller, a(1)=[x] {y} & ~")
+    done = study("--weights", weights, "--output", odd, "--centres", "C1", "--seeds", 0,
+                 "--variants", "plain", "--dry-run")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = odd / "runs/semantic/C1/plain/seed0"
+    run = Run("semantic", "plain", VARIANTS["plain"], "C1", 0, folder, odd / "data")
+    command = run.command(argparse.Namespace(weights=weights, iterations=9))
+    cfg = load_config(str(ROOT / command[3]), command[4:])
+    assert cfg.train.output_dir == str(run.folder)
+    for split, name in (("train", "train"), ("test", "val")):
+        assert cfg.dataloader[split].dataset.json_file == str(odd / f"data/C1/{name}.json")
+
+
+def test_a_run_too_short_to_be_timed_has_no_time(weights: Path, output: Path) -> None:
+    for variant in ("plain", "steps1"):
+        finish(output, "C1", variant, 0, [0.5] * IMAGES)
+    (output / "runs/semantic/C1/plain/seed0/metrics.json").write_text('{"iteration": 0}\n')
+    done = study("--weights", weights, "--output", output, "--centres", "C1",
+                 "--seeds", 0, "--variants", "plain", "steps1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plain, steps1 = (line.split(" | ")[3:5] for line in done.stdout.splitlines()[2:4])
+    assert plain == ["-", "-"] and steps1 == ["3.00", "-"]
+
+
 def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path) -> None:
+    twice = ["mine", "steps1", "a=1"]
     for arguments, message in (
         (["--weights", tmp_path / "none.pkl"], "does not exist"),
         (["--weights", weights, "--variants", "steps9"], "unknown variant"),
@@ -256,6 +285,12 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
         (["--weights", weights, "--define", "a/b", "steps1", "a=1"], "take a new name"),
         (["--weights", weights, "--define", "mine", "steps9", "a=1"], "takes one of plain"),
         (["--weights", weights, "--define", "mine", "steps1"], "KEY=VALUE"),
+        (["--weights", weights, "--define", *twice, "--define", *twice], "take a new name"),
+        (["--weights", weights, "--seeds", 0, 1, 0], "--seeds names one twice"),
+        (["--weights", weights, "--centres", "C1", "C1"], "--centres names one twice"),
+        (["--weights", weights, "--variants", "plain", "plain"], "--variants names one twice"),
+        (["--weights", weights, "--root", tmp_path], "give that --root"),
+        (["--weights", weights, "--overrides", "train.eval_period=50"], "the last iteration alone"),
         (["--weights", weights, "--overrides", "train.seed"], "must be KEY=VALUE"),
         (["--weights", weights, "--overrides", "optimizer.lrr=1"], "did you mean lr?"),
         (["--weights", weights, "--overrides", "train.output_dir=x"], "in that of --output"),
