@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from inspire_d2.errors import InputError, exit_on_input_error
+from inspire_d2.errors import InputError, exit_on_input_error, first_few
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,22 +38,31 @@ def inspect(args: argparse.Namespace) -> None:
     """Do it; raises InputError where the run, its model or an image cannot be used."""
     import torch
     from detectron2.config import instantiate
+    from detectron2.data import DatasetMapper
     from tabulate import tabulate
 
     from inspire_d2.engine.trained import load_trained
     from inspire_d2.modeling import InspireFPN
     from inspire_d2.visualization.pyramid import draw_record, record, summarize
+    from tools.predict import unique_names
 
     if args.count < 1:
         raise InputError("--count must be 1 or more.")
     cfg, model = load_trained(args.run, args.opts)
     if not isinstance(model.backbone, InspireFPN):
         raise InputError(f"{args.run} trained no InspireFPN but {type(model.backbone).__name__}.")
-    dicts = given_images(args.images) if args.images else test_images(cfg, args.count)
     mapper = instantiate(cfg.dataloader.test.mapper)
+    if not isinstance(mapper, DatasetMapper):
+        raise InputError(f"{args.run} was not trained on images, of which alone parts are shown.")
+    dicts = given_images(args.images) if args.images else test_images(cfg, args.count)
+    files = [Path(item["file_name"]) for item in dicts]
+    paths = [args.output / f"{name}.png" for name in unique_names(files)]
+    inputs = {file.resolve() for file in files}
+    if own := [str(path) for path in paths if path.resolve() in inputs]:
+        raise InputError(f"--output {args.output} would replace the input {first_few(own, 3)}.")
     args.output.mkdir(parents=True, exist_ok=True)
     records = []
-    for item in dicts:
+    for item, path in zip(dicts, paths, strict=True):
         mapped = mapper(item)
         with record(model.backbone) as made, torch.no_grad():
             output = model([mapped])[0]
@@ -61,7 +70,6 @@ def inspect(args: argparse.Namespace) -> None:
         image = mapped["image"].permute(1, 2, 0).numpy()
         if cfg.dataloader.test.mapper.image_format == "BGR":
             image = image[:, :, ::-1]
-        path = args.output / f"{Path(item['file_name']).stem}.png"
         size = image.shape[:2]
         draw_record(made, image, resize(truth_of(item), size) > 0.5,
                     resize(probability_of(output), size), path)  # fmt: skip
@@ -74,11 +82,13 @@ def given_images(paths: list[Path]) -> list[dict[str, Any]]:
     """Return dataset dicts of files."""
     from PIL import Image, UnidentifiedImageError
 
+    from inspire_d2.data.images import upright_size
+
     dicts = []
     for path in paths:
         try:
             with Image.open(path) as image:
-                width, height = image.size
+                width, height = upright_size(image)
         except (OSError, UnidentifiedImageError) as error:
             raise InputError(f"{path} cannot be read as an image: {error}.") from error
         dicts.append({"file_name": str(path), "width": width, "height": height})

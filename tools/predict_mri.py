@@ -21,7 +21,7 @@ import csv
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +89,16 @@ def predict_all(args: argparse.Namespace) -> None:
     cfg, model = load_trained(args.run, args.opts)
     about = training_set(cfg, args)
     mapper = instantiate(cfg.dataloader.test.mapper)
-    table = Table(args.output / "predictions.csv", [case.name for case in cases])
+    table = Table(args.output / "predictions.csv")
     for number, case in enumerate(cases, 1):
         start = time.monotonic()
         try:
-            found = predict(case, model, mapper, about, args)
+            found = predict(case, model, mapper, about, table, args)
             told = ", ".join(f"{row['region']} {row['ml']} ml" for row in found)
         except InputError as error:
             problems.add("cases that cannot be used", error)
-            found, told = [], "not done, see below"
+            told = "not done, see below"
         seconds = time.monotonic() - start
-        table.add(row | {"case": case.name, "seconds": f"{seconds:.1f}"} for row in found)
         left = seconds * (len(cases) - number) / 60
         print(
             f"{case.name} ({number} of {len(cases)}): {told}; {seconds:.1f} s, "
@@ -153,9 +152,14 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def predict(
-    case: Any, model: Any, mapper: Any, about: dict[str, Any], args: argparse.Namespace
+    case: Any,
+    model: Any,
+    mapper: Any,
+    about: dict[str, Any],
+    table: "Table",
+    args: argparse.Namespace,
 ) -> list[dict[str, Any]]:
-    """Segment one case, write and draw it; return what the table says of each region.
+    """Segment one case, draw and write it; return what the table says of each region.
 
     Raises:
         InputError: its files cannot be used, or it has other channels than the model's set.
@@ -169,15 +173,21 @@ def predict(
             f"{case.name} has the channels {', '.join(case.channels)}, the model was trained on "
             f"{', '.join(about['channels'])}."
         )
-    loaded = load_case(case, about["axis"])
+    start = time.monotonic()
+    # Where there are labels, a crop to them too would tell the model where they are.
+    loaded = load_case(replace(case, labels=()), about["axis"])
     entry = {**loaded.entry, "image": loaded.image, "label": None}
     item = mapper(mri_item(entry, about["labels"], case.channels))
     label_map = paint(
         model([item])[0]["sem_seg"], about["regions"], about["labels"], args.threshold
     )
-    write_label_map(loaded.entry, label_map, path_of(case, args))
     draw(loaded, label_map, about, args.output / f"{case.name}.png")
-    return measure(label_map, about["regions"], loaded.entry["spacing"])
+    found = measure(label_map, about["regions"], loaded.entry["spacing"])
+    seconds = f"{time.monotonic() - start:.1f}"
+    table.put(case.name, [row | {"seconds": seconds} for row in found])
+    # Last: with it, --skip-existing takes the case as done.
+    write_label_map(loaded.entry, label_map, path_of(case, args))
+    return found
 
 
 def draw(loaded: Any, label_map: Any, about: dict[str, Any], path: Path) -> None:
@@ -223,26 +233,33 @@ def measure(label_map: Any, regions: dict[str, Any], spacing: list[float]) -> li
 
 
 class Table:
-    """predictions.csv: what it says of other cases stays, of these it is written anew."""
+    """predictions.csv: what it says of a case stays until that is predicted anew."""
 
-    def __init__(self, path: Path, cases: list[str]) -> None:
-        self.path = path
-        kept = []
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, []
         try:
             if path.exists():
                 with path.open(newline="", encoding="utf-8") as file:
-                    kept = [row for row in csv.DictReader(file) if row.get("case") not in cases]
+                    self.rows = [row for row in csv.DictReader(file) if row.get("case")]
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("w", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, COLUMNS).writeheader()
+            self.write()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path} cannot be used: {error}.") from error
-        self.add(kept)
 
-    def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Write rows at the end."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS, extrasaction="ignore").writerows(rows)
+    def put(self, case: str, rows: list[dict[str, Any]]) -> None:
+        """Write a case's rows in place of those that there are of it."""
+        kept = [row for row in self.rows if row["case"] != case]
+        self.rows = kept + [row | {"case": case} for row in rows]
+        self.write()
+
+    def write(self) -> None:
+        """Write the file in one step, so that a kill leaves the old one or the new."""
+        part = self.path.with_name(self.path.name + ".part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        part.replace(self.path)
 
 
 if __name__ == "__main__":

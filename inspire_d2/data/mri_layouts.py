@@ -217,16 +217,29 @@ def _two_folders(
 def _folders(
     images: Path, labels: Path | None, patients: dict[str, str] | None, problems: Problems
 ) -> list[Case]:
-    """Match the files of two folders; nnU-Net's _0000, _0001 ... are the channels of a case."""
+    """Match the files of two folders; nnU-Net's _0000, _0001 ... are the channels of a case.
+
+    Cases that are numbered so themselves are told from them by their labels, which have the number
+    too, or by there being no _0000.
+    """
+    label_files = _list_nifti(labels) if labels is not None else []
+    labelled = {
+        _nifti_stem(file).removesuffix(suffix) for file in label_files for suffix in _LABEL_SUFFIXES
+    }
+    files = _list_nifti(images)
+    stems = {_nifti_stem(file) for file in files}
     volumes: dict[str, dict[str, Path]] = {}
-    for file in _list_nifti(images):
-        match = re.fullmatch(r"(.+)_(\d{4})", _nifti_stem(file))
-        name, channel = (match[1], match[2]) if match else (_nifti_stem(file), "image")
+    for file in files:
+        stem = _nifti_stem(file)
+        match = re.fullmatch(r"(.+)_(\d{4})", stem)
+        if match and (stem in labelled or f"{match[1]}_0000" not in stems):
+            match = None
+        name, channel = (match[1], match[2]) if match else (stem, "image")
         if channel in volumes.setdefault(name, {}):
             problems.add("cases with more than one file for a channel", file.name)
         volumes[name][channel] = file
     label_of: dict[str, list[Path]] = {}
-    for file in _list_nifti(labels) if labels is not None else ():
+    for file in label_files:
         stems = (_nifti_stem(file).removesuffix(suffix) for suffix in _LABEL_SUFFIXES)
         name = next((stem for stem in stems if stem in volumes), None)
         if name is None:

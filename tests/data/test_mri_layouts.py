@@ -179,6 +179,18 @@ def test_folders_of_single_images(tmp_path: Path) -> None:
     assert only.labels == ()
 
 
+def test_numbered_cases_are_no_channels(tmp_path: Path) -> None:
+    names = [f"scan_{number:04d}" for number in range(3)]
+    touch(tmp_path, [f"images/{name}.nii.gz" for name in names])
+    touch(tmp_path, [f"labels/{name}_seg.nii.gz" for name in names])
+    assert [case.name for case in find("folders", tmp_path)] == names
+    images = {"images": tmp_path / "images", "labelled": False}
+    (merged,) = find("folders", tmp_path, **images)  # as nnU-Net names channels
+    assert merged.channels == ("0000", "0001", "0002")
+    (tmp_path / "images/scan_0000.nii.gz").unlink()
+    assert [case.name for case in find("folders", tmp_path, **images)] == names[1:]
+
+
 def test_wrong_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds none in the layout brats"):
         find("brats", tmp_path)

@@ -138,6 +138,48 @@ def test_what_is_there_is_not_written_over(
     assert nib.load(file).shape == SHAPE
 
 
+def test_what_is_done_is_told_whatever_stops_the_next(
+    run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[str]:
+        with open(output / "predictions.csv", newline="") as file:
+            return [row["case"] for row in csv.DictReader(file)]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for seed, name in enumerate("xyz"):
+        write_case(images, name, seed)
+    output = predict(run, images)
+    with monkeypatch.context() as patch:
+        patch.setattr("inspire_d2.data.nifti.write_label_map", stop)
+        with pytest.raises(SystemExit) as ended:
+            predict(run, images, "--force")
+    assert ended.value.code == 130
+    assert sorted(told()) == ["x", "y", "z"]  # of y and z as before
+    (output / "y.nii.gz").unlink()
+    predict(run, images, "--skip-existing")
+    assert sorted(told()) == ["x", "y", "z"]
+
+
+def test_labels_that_lie_beside_change_nothing(run: Path, images: Path) -> None:
+    write_case(images, "x", 0)
+    image = nib.load(images / "x_0000.nii.gz")
+    data = np.asarray(image.dataobj).copy()
+    data[15:] = 0  # no tissue there
+    for channel in range(2):
+        nib.save(nib.Nifti1Image(data, AFFINE), images / f"x_{channel:04d}.nii.gz")
+    options = ["--run", str(run), "--layout", "folders", "--root", str(images.parent)]
+    main([*options, "--output", str(images.parent / "without")])
+    (images.parent / "labels").mkdir()
+    labels = np.zeros(SHAPE, np.float32)
+    labels[18, 3, 3] = 0.5  # no whole number, and where there is no tissue
+    nib.save(nib.Nifti1Image(labels, AFFINE), images.parent / "labels" / "x.nii.gz")
+    main([*options, "--output", str(images.parent / "with")])
+    maps = [(images.parent / name / "x.nii.gz").read_bytes() for name in ("without", "with")]
+    assert maps[0] == maps[1]
+
+
 def test_without_the_training_set_labels_must_be_named(
     run: Path, images: Path, capsys: pytest.CaptureFixture
 ) -> None:
