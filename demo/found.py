@@ -10,16 +10,21 @@ from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
 from inspire_d2.errors import InputError
-from inspire_d2.evaluation.polyp_masks import MIN_COMPONENT
 from inspire_d2.modeling import InspireFPN
-from inspire_d2.predictor import Predictor, as_instances, draw, masks_of, read_image
+from inspire_d2.predictor import (
+    Predictor,
+    as_instances,
+    check_regions,
+    draw,
+    masks_of,
+    read_image,
+)
 from inspire_d2.visualization.pyramid import Record, record
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "Found", "Shown", "find", "show"]
 
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 10_000_000  # more than a frame of 4K video; a detector's masks are of this size each
-MAX_MASK_BYTES = 500_000_000  # of all regions of an image, a byte a pixel each
 # Not all that Pillow opens: for some kinds it starts another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 
@@ -144,19 +149,6 @@ def show(found: Found, threshold: float) -> Shown:
         rows=rows,
         best=float(of_all.max(initial=0)),
     )
-
-
-def check_regions(result: Instances | np.ndarray, threshold: float) -> None:
-    """Raise InputError where a segmenter's map falls into more regions than memory should hold."""
-    if isinstance(result, Instances) or result.ndim != 2:
-        return
-    regions = cv2.connectedComponentsWithStats((result >= threshold).astype(np.uint8))[2][1:]
-    number = int((regions[:, cv2.CC_STAT_AREA] >= MIN_COMPONENT).sum())
-    if number * result.size > MAX_MASK_BYTES:
-        raise InputError(
-            f"At a least score of {threshold:.2f} there are {number} regions, too many to show: "
-            "choose another."
-        )
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -26,15 +26,24 @@ from inspire_d2.data.images import check_image_header, unreadable
 from inspire_d2.engine.launch import resolve_device
 from inspire_d2.engine.trained import load_trained
 from inspire_d2.errors import InputError
-from inspire_d2.evaluation.polyp_masks import components
+from inspire_d2.evaluation.polyp_masks import MIN_COMPONENT, components
 
-__all__ = ["Predictor", "as_instances", "draw", "load", "masks_of", "read_image"]
+__all__ = [
+    "Predictor",
+    "as_instances",
+    "check_regions",
+    "draw",
+    "load",
+    "masks_of",
+    "read_image",
+]
 
 ImageLike = np.ndarray | str | os.PathLike
 ORDERS = ("RGB", "BGR")
 # Of an image file, and of all masks of an image, of which each has as many bytes as it has pixels:
 # 100 detections of up to 2 million pixels, the best 5 of 40 million
 MAX_PIXELS, MASK_BYTES = 40_000_000, 200_000_000
+MAX_REGION_BYTES = 500_000_000  # of all regions of a segmenter's map, a byte a pixel each
 BLUE = (255, 190, 0)  # BGR; stands out from mucosa
 
 
@@ -187,7 +196,8 @@ class Predictor:
             batch, self.model.inference(batch, do_postprocess=False), strict=True
         ):
             height, width = item["height"], item["width"]
-            found = found[: max(5, MASK_BYTES // (height * width))]
+            if found.has("pred_masks"):
+                found = found[: max(5, MASK_BYTES // (height * width))]
             outputs.append({"instances": detector_postprocess(found, height, width)})
         return outputs
 
@@ -255,6 +265,19 @@ def as_instances(result: Instances | np.ndarray, threshold: float) -> Instances:
     instances.scores = torch.tensor([float(result[mask].max()) for mask in masks.numpy()])
     instances.pred_classes = torch.zeros(len(masks), dtype=torch.int64)
     return instances
+
+
+def check_regions(result: Instances | np.ndarray, threshold: float) -> None:
+    """Raise InputError where a segmenter's map falls into more regions than memory should hold."""
+    if isinstance(result, Instances) or result.ndim != 2:
+        return
+    regions = cv2.connectedComponentsWithStats((result >= threshold).astype(np.uint8))[2][1:]
+    number = int((regions[:, cv2.CC_STAT_AREA] >= MIN_COMPONENT).sum())
+    if number * result.size > MAX_REGION_BYTES:
+        raise InputError(
+            f"At a least score of {threshold:.2f} there are {number} regions, too many to show: "
+            "choose another."
+        )
 
 
 def masks_of(instances: Instances, threshold: float) -> np.ndarray:

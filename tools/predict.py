@@ -67,7 +67,10 @@ class Picture(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Predict; exits with 2 on wrong input, 130 on Ctrl-C, with what is finished in place."""
+    """Predict; exits with 2 on wrong input, 130 on Ctrl-C, with what is finished in place.
+
+    SIGTERM and SIGHUP end it as Ctrl-C does, with 143 and 129.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -87,9 +90,9 @@ def main(argv: list[str] | None = None) -> None:
             predict_all(args)
         except OSError as error:
             raise InputError(f"{error}.") from error  # of a folder that cannot be written to
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             print("\ninterrupted; what is finished stays", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
 
 
 def predict_all(args: argparse.Namespace) -> None:
@@ -97,6 +100,7 @@ def predict_all(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     import inspire_d2
+    from inspire_d2.predictor import check_regions
 
     if not 0 <= args.threshold <= 1 or args.batch_size < 1:
         raise InputError("--threshold must be in 0..1, --batch-size 1 or more.")
@@ -114,13 +118,18 @@ def predict_all(args: argparse.Namespace) -> None:
             results = model.predict([picture.item for picture in batch])
             seconds = (time.monotonic() - start) / len(batch)
             for picture, result in zip(batch, results, strict=True):
-                output.add(picture, result, seconds)
+                try:
+                    check_regions(result, args.threshold)
+                except InputError as error:
+                    refused.append(f"{picture.source.path}: {error}")
+                else:
+                    output.add(picture, result, seconds)
             bar.update(len(batch))
-            if output.interrupted:
-                raise KeyboardInterrupt
+            if output.stops:
+                raise KeyboardInterrupt(output.stops[0])
     print(f"predicted {bar.n} images, see {args.output}")
     if refused:
-        raise InputError("\n  ".join([f"{len(refused)} of the files could not be read:", *refused]))
+        raise InputError("\n  ".join([f"{len(refused)} of the files could not be used:", *refused]))
 
 
 def find_sources(words: Iterable[str]) -> list[Source]:
@@ -176,8 +185,9 @@ def check_output(sources: list[Source], args: argparse.Namespace) -> None:
 
 def count(source: Source) -> int:
     """Return the number of frames that a video says it has, or 1."""
-    said = cv2.VideoCapture(source.path).get(cv2.CAP_PROP_FRAME_COUNT) if source.is_video else 1
-    return max(0, int(said))
+    from inspire_d2.data.video import count_frames
+
+    return count_frames(source.path) if source.is_video else 1
 
 
 def pictures(sources: list[Source], model: Any, refused: list[str]) -> Iterator[Picture]:
@@ -215,9 +225,12 @@ class Output(contextlib.ExitStack):
     def __init__(self, args: argparse.Namespace, categories: list[dict[str, Any]]) -> None:
         super().__init__()
         self.args, self.category_ids = args, [one["id"] for one in categories]
-        self.images, self.interrupted = 0, False
+        self.images = 0
+        self.stops: list[int] = []
         self.video, self.drawn_of = cv2.VideoWriter(), ""
-        self.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, self.interrupt))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as SIGHUP is under nohup
+                self.callback(signal.signal, number, signal.signal(number, self.interrupt))
         self.callback(self.video.release)
         args.output.mkdir(parents=True, exist_ok=True)
         if "json" in args.what:
@@ -232,9 +245,10 @@ class Output(contextlib.ExitStack):
             self.row(COLUMNS)
 
     def interrupt(self, number: int, _: Any) -> None:
-        """Leave a first Ctrl-C to the end of a batch, so that no file ends halfway."""
-        self.interrupted = True
-        signal.signal(number, signal.default_int_handler)
+        """Leave a first signal to the end of a batch, so that no file ends halfway."""
+        if self.stops:
+            raise KeyboardInterrupt(number)
+        self.stops.append(number)
 
     def add(self, picture: Picture, result: Any, seconds: float) -> None:
         """Write the predictions of one image or frame."""
@@ -270,12 +284,16 @@ class Output(contextlib.ExitStack):
 
     def write_frame(self, path: str, drawn: np.ndarray, fps: float) -> None:
         """Go on with the video of that path, or begin it. mp4v would cut an odd row or column."""
+        from inspire_d2.data.video import name_for_opencv
+
         height, width = drawn.shape[:2]
         drawn = cv2.copyMakeBorder(drawn, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if path != self.drawn_of:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            if not self.video.open(path, cv2.VideoWriter.fourcc(*"mp4v"), fps, drawn.shape[1::-1]):
-                raise InputError(f"{path} cannot be written as a video.")
+            code, size = cv2.VideoWriter.fourcc(*"mp4v"), drawn.shape[1::-1]
+            with name_for_opencv(path) as name:
+                if not self.video.open(name, code, fps, size):
+                    raise InputError(f"{path} cannot be written as a video.")
             self.drawn_of = path
         self.video.write(drawn)
 

@@ -1,6 +1,8 @@
 """Reading a video, or a webcam, frame by frame."""
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 
 import cv2
@@ -8,7 +10,33 @@ import numpy as np
 
 from inspire_d2.errors import InputError
 
-__all__ = ["read_video"]
+__all__ = ["count_frames", "name_for_opencv", "read_video"]
+
+
+@contextlib.contextmanager
+def name_for_opencv(path: str) -> Iterator[str]:
+    """Yield a name by which OpenCV can open a file: one that is no UTF-8 ends the process.
+
+    Such a file, which need not be there yet, gets a link, to be used while this lasts.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = os.path.join(folder, f"video{os.path.splitext(path)[1]}")
+            os.symlink(os.path.abspath(path), link)
+            yield link
+    else:
+        yield path
+
+
+def count_frames(video: str) -> int:
+    """Return the number of frames that a video file says it has; 0 of a webcam's number."""
+    with name_for_opencv(video) as name:
+        capture = cv2.VideoCapture(name)
+        said = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        capture.release()
+    return max(0, int(said))
 
 
 def read_video(video: str | os.PathLike) -> Iterator[tuple[np.ndarray, float]]:
@@ -21,7 +49,8 @@ def read_video(video: str | os.PathLike) -> Iterator[tuple[np.ndarray, float]]:
         InputError: it has no frames, or, after the last one, far fewer than it says.
     """
     video = os.fspath(video)
-    capture = cv2.VideoCapture(int(video) if video.isdecimal() else video)
+    with name_for_opencv(video) as name:
+        capture = cv2.VideoCapture(int(video) if video.isdecimal() else name)
     number = 0
     try:
         said, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 BITS = 22  # of Pillow's weights of 8-bit images
+MASK_BYTES = 200_000_000  # of all masks of an image: of a large one the best detections alone
 
 
 class Model:
@@ -129,6 +130,9 @@ def detections(
     found: dict[str, np.ndarray], inside: tuple[int, ...], size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
     """Bring boxes and masks from the model's input (h, w) to the image (H, W)."""
+    if "masks" in found:
+        best = slice(max(5, MASK_BYTES // (size[0] * size[1])))
+        found = {name: array[best] for name, array in found.items()}
     limits = np.array([*size[::-1], *size[::-1]], np.float32)
     scale = limits / np.array([*inside[::-1], *inside[::-1]], np.float32)
     boxes = (found["boxes"] * scale).clip(0, limits)
@@ -154,18 +158,28 @@ def paste(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.nda
     return pasted
 
 
+def filled(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Fill boxes (N, 4): bool (H, W)."""
+    mask = np.zeros(size, bool)
+    for left, top, right, bottom in boxes.round().astype(int):
+        mask[top:bottom, left:right] = True
+    return mask
+
+
 def main() -> None:
     """Predict one image file; print what is found."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("image")
-    parser.add_argument("--mask", help="write what is found, 255 on 0")
+    parser.add_argument("--mask", help="write what is found, 255 on 0; boxes where it has no masks")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score (default 0.5)")
     args = parser.parse_args()
     from PIL import Image, ImageOps
 
     with Image.open(args.image) as file:
+        if file.mode[0] in "IF":
+            parser.error(f"{args.image} has more than 8 bits a pixel: scale it to 0..255")
         image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     found = Model(Path(__file__).parent)(image)
     if isinstance(found, dict):
@@ -173,10 +187,14 @@ def main() -> None:
         for box, score in zip(found["boxes"][best], found["scores"][best], strict=True):
             print(f"score {score:.3f}  box {', '.join(f'{side:.1f}' for side in box)}")
         mask = found["masks"][best].any(axis=0) if "masks" in found else None
-    else:
-        mask = (found if found.ndim == 2 else found.max(axis=0)) >= args.threshold
+        if mask is None:
+            mask = filled(found["boxes"][best], image.shape[:2])
+    elif found.ndim == 2:
+        mask = found >= args.threshold
         print(f"{mask.mean():.2%} of the image")
-    if args.mask and mask is not None:
+    else:
+        parser.error(f"the model segments {len(found)} classes: call Model, which returns them all")
+    if args.mask:
         Image.fromarray(mask.astype(np.uint8) * 255).save(args.mask)
 
 

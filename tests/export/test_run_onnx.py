@@ -66,6 +66,48 @@ def test_probabilities(activation: str, background: bool) -> None:
     np.testing.assert_allclose(found, expected.squeeze(0).numpy(), atol=1e-6)
 
 
+def test_large_images_keep_the_best_masks_alone() -> None:
+    found = {
+        "boxes": np.tile(np.float32([10, 10, 60, 60]), (9, 1)),
+        "scores": np.linspace(1, 0.2, 9),
+        "masks": np.ones((9, 28, 28), np.float32),
+    }
+    few = run_onnx.detections(found, (100, 100), (6000, 6000))
+    assert len(few["masks"]) == len(few["boxes"]) == 5
+    np.testing.assert_array_equal(few["scores"], found["scores"][:5])
+    del found["masks"]
+    assert len(run_onnx.detections(found, (100, 100), (6000, 6000))["boxes"]) == 9
+
+
+def command(monkeypatch: pytest.MonkeyPatch, found: object, *words: str) -> None:
+    monkeypatch.setattr(run_onnx, "Model", lambda _: lambda image: found)
+    monkeypatch.setattr(sys, "argv", ["run_onnx.py", *words])
+    run_onnx.main()
+
+
+def test_boxes_stand_in_for_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    boxes, scores = np.float32([[2, 3, 8, 9], [0, 0, 30, 20]]), np.array([0.9, 0.1])
+    words = [str(tmp_path / "a.png"), "--mask", str(tmp_path / "mask.png")]
+    command(monkeypatch, {"boxes": boxes, "scores": scores}, *words)
+    expected = np.zeros((20, 30), np.uint8)
+    expected[3:9, 2:8] = 255
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "mask.png")), expected)
+
+
+def test_what_it_cannot_show_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    deep = Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100)
+    deep.save(tmp_path / "deep.png")
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    for name, sentence in (("deep", "more than 8 bits"), ("a", "segments 3 classes")):
+        with pytest.raises(SystemExit) as ended:
+            command(monkeypatch, np.zeros((3, 20, 30)), str(tmp_path / f"{name}.png"))
+        assert ended.value.code == 2
+        assert sentence in capsys.readouterr().err
+
+
 def test_runner_needs_numpy_and_onnxruntime_alone() -> None:
     tree = ast.parse(Path(run_onnx.__file__).read_text())
     modules = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import)

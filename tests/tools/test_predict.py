@@ -213,7 +213,7 @@ def test_broken_files_are_told_at_the_end(tmp_path: Path, model: Reddest, capsys
     cv2.imwrite(str(tmp_path / "in" / "thin.png"), np.zeros((1, 9000, 3), np.uint8))
     assert code_of(tmp_path) == 2
     told = capsys.readouterr().err
-    assert "4 of the files could not be read" in told
+    assert "4 of the files could not be used" in told
     assert all(name in told for name in ("b.png", "b2.jpg", "b3.mp4", "thin.png: an image of 9000"))
     rows = rows_of(tmp_path / "out")
     assert [Path(row["file"]).name for row in rows] == ["a.png", "c.png"]
@@ -240,6 +240,46 @@ def test_what_is_there_is_not_written_over(tmp_path: Path, model: Reddest, capsy
     assert code_of(tmp_path, "--force", "--input", str(tmp_path / "out" / "masks")) == 2
     assert "would replace the input" in capsys.readouterr().err
     assert (tmp_path / "out" / "masks" / "a.png").read_bytes() == before
+
+
+def test_name_that_is_no_utf_8(tmp_path: Path, model: Reddest) -> None:
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "exam.avi", 3)
+    (tmp_path / "exam.avi").rename(os.fsdecode(bytes(tmp_path / "in") + b"/exam_\xe9.avi"))
+    main(["--run", "any", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
+    (written,) = (tmp_path / "out" / "overlays").iterdir()
+    assert os.fsencode(written.name) == b"exam_\xe9.mp4"
+    frames = [pixels for pixels, _ in read_video(written)]
+    assert len(frames) == 3
+
+
+def test_more_regions_than_memory_holds(
+    tmp_path: Path, model: Reddest, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (tmp_path / "in").mkdir()
+    both = np.maximum(disc(20), disc(70))
+    for name, image in (("one", disc(20)), ("two", both)):
+        assert cv2.imwrite(str(tmp_path / "in" / f"{name}.png"), image)
+    monkeypatch.setattr("inspire_d2.predictor.MAX_REGION_BYTES", both[:, :, 0].size)
+    assert code_of(tmp_path) == 2
+    assert "two.png: At a least score of 0.50 there are 2 regions" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["one.png"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_signals_keep_it_too(
+    tmp_path: Path, model: Reddest, number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
+    try:
+        write_video(tmp_path / "in" / "exam.avi", 12)
+        model.on_batch = lambda: len(model.batches) == 2 and os.kill(os.getpid(), number)
+        assert code_of(tmp_path, "--batch-size", "3") == code
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert len(COCO(str(tmp_path / "out" / "images.json")).imgs) == 6
+    assert len(list(read_video(tmp_path / "out" / "overlays" / "exam.mp4"))) == 6
 
 
 @pytest.mark.parametrize("presses", [1, 2])
