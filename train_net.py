@@ -81,7 +81,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
     from inspire_d2.engine.checks import (
         check_datasets,
         check_output_dir,
-        check_periods,
+        check_train_options,
         find_checkpoint,
     )
     from inspire_d2.engine.config import load_config
@@ -91,7 +91,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
 
     args.config_file = find_config(args.config_file)  # Detectron2's set-up logs the file, too
     cfg = load_config(args.config_file, args.opts)
-    check_periods(cfg)
+    check_train_options(cfg)
     resolve_device(cfg.train.device)
     check_processes(args, cfg)
     if args.slurm_task and args.slurm_task.restarts and not args.eval_only:

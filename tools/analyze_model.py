@@ -72,11 +72,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     with exit_on_input_error():
         if min(args.size) < 32:
             raise InputError(f"--size {args.size[0]} {args.size[1]}: 32 pixels at least.")
+        if args.json and not args.json.parent.is_dir():
+            raise InputError(f"--json {args.json}: there is no folder {args.json.parent}.")
+        if len(set(args.configs)) < len(args.configs):
+            raise InputError("a config is named twice.")
+        stems = [Path(path).stem for path in args.configs]
         sizes = {}
-        for path in args.configs:
-            model = build(path, args.set)
-            sizes[Path(path).stem], uncounted = analyze(model, *args.size)
-            print(table(Path(path).stem, sizes), flush=True)
+        for path, stem in zip(args.configs, stems, strict=True):
+            name = stem if stems.count(stem) == 1 else path
+            sizes[name], uncounted = analyze(build(path, args.set), *args.size)
+            print(table(name, sizes), flush=True)
             print(f"Not counted: {describe(uncounted)}.\n", flush=True)
         if args.json:
             text = {n: {p: asdict(s) for p, s in parts.items()} for n, parts in sizes.items()}

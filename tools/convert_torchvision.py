@@ -75,6 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, help="torchvision's file, if it is here already")
     args = parser.parse_args(argv)
     with exit_on_input_error():
+        if args.output.suffix != ".pkl" or args.output.is_dir():
+            raise InputError(f"{args.output}: name a file that ends in .pkl.")
         tensors = convert(load(args.arch, args.weights))
         content = {"model": tensors, "__author__": "torchvision", "matching_heuristics": True}
         args.output.parent.mkdir(parents=True, exist_ok=True)

@@ -237,10 +237,11 @@ class Bench:
         root = self._folder / "data"
         write_synthetic_set(root, NUM_IMAGES, seed=0, size=SIZE)
         prepare.prepare_polyps("kvasir", root, splits.RatioSplit(TRAIN_SHARE, 0), root)
-        return [
-            f"dataloader.{split}.dataset={{name:faults_{name},json_file:{root / name}.json}}"
-            for split, name in (("train", "train"), ("test", "val"))
-        ]
+        words = []
+        for split, name in (("train", "train"), ("test", "val")):
+            dataset = f"dataloader.{split}.dataset"  # apart: a path may hold braces
+            words += [f"{dataset}.name=faults_{name}", f"{dataset}.json_file={root / name}.json"]
+        return words
 
     def _options(self) -> list[str]:
         return [

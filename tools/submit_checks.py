@@ -12,8 +12,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from inspire_d2.engine.arguments import argument_parser
-from inspire_d2.engine.checks import check_datasets, check_output_dir, find_checkpoint
+from inspire_d2.engine.checks import (
+    check_datasets,
+    check_output_dir,
+    check_train_options,
+    find_checkpoint,
+)
 from inspire_d2.engine.config import load_config
+from inspire_d2.engine.launch import check_dist, parse_device
 from inspire_d2.engine.scoring import find_checkpoints
 from inspire_d2.engine.submission import TrainingJob
 from inspire_d2.errors import InputError
@@ -83,6 +89,9 @@ def _prepare_one(
     processes: int,
 ) -> Run:
     cfg = load_config(config_file, theirs.opts)
+    check_train_options(cfg)
+    check_dist(cfg)
+    parse_device(cfg.train.device or "cpu")
     world_size = processes * args.nodes
     batch = cfg.dataloader.train.total_batch_size
     if batch % world_size:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print a Markdown table of finished runs: scores, time per iteration, peak memory.
+"""Print a Markdown table of runs that were scored: scores, time per iteration, peak memory.
 
     python tools/summarize_runs.py runs/polyp/mask_rcnn_r18_fpn runs/polyp/mask_rcnn_r18_inspire
 
@@ -59,10 +59,14 @@ def summarize(run: Path) -> dict[str, str]:
 def _row(
     run: Path, scores: dict[str, Any], lines: list[dict[str, Any]], cfg: "DictConfig"
 ) -> dict[str, str]:
+    iterations = str(cfg.train.max_iter)
+    done = lines[-1].get("iteration", -1) + 1 if lines else 0
+    if done < cfg.train.max_iter:
+        iterations = f"{done} of {iterations}"
     row = {
         "run": run.name,
         "seed": str(cfg.train.seed),
-        "iterations x images": f"{cfg.train.max_iter} x {cfg.dataloader.train.total_batch_size}",
+        "iterations x images": f"{iterations} x {cfg.dataloader.train.total_batch_size}",
     }
     for name, task, metric, form in SCORES:
         value = scores.get(task, {}).get(metric)

@@ -27,10 +27,14 @@ from ..errors import InputError
 from .checkpoint_files import newest_checkpoint
 from .checkpointing import CheckpointHook
 
-__all__ = ["check_datasets", "check_output_dir", "check_periods", "find_checkpoint"]
+__all__ = ["check_datasets", "check_output_dir", "check_train_options", "find_checkpoint"]
 
 # Classes of pixels, and those that a backbone was pretrained on.
 _NOT_THINGS = re.compile(r"\.(sem|backbone)")
+_TRAIN_KEYS = (
+    *("output_dir", "init_checkpoint", "device", "seed", "max_iter", "log_period", "eval_period"),
+    *("checkpointer", "checkpoint", "amp", "ddp"),
+)
 _COCO_TYPES = ("coco", "coco_panoptic_seg")  # of Detectron2's metadata, evaluator_type
 
 
@@ -173,8 +177,17 @@ def _check_registered(name: str) -> CocoSet | None:
     return coco
 
 
-def check_periods(cfg: DictConfig) -> None:
-    """Raise InputError where a number of iterations is none, or the checkpointer's key unknown."""
+def check_train_options(cfg: DictConfig) -> None:
+    """Raise InputError where ``train`` has no folder, a wrong number or an unknown key."""
+    if lacking := [key for key in _TRAIN_KEYS if key not in cfg.train]:
+        raise InputError(
+            f"train of the config lacks {', '.join(lacking)}: begin with configs/common/train.py."
+        )
+    output_dir = cfg.train.output_dir
+    if not output_dir or not isinstance(output_dir, str):
+        raise InputError(f"train.output_dir={output_dir!r} names no folder.")
+    if output_dir.startswith("~"):  # a shell leaves it as it is within a word
+        raise InputError(f'train.output_dir={output_dir}: write "$HOME" for ~.')
     for key in ("train.max_iter", "train.log_period", "train.checkpointer.period"):
         value = OmegaConf.select(cfg, key)
         if value is not None and not (type(value) is int and value >= 1):

@@ -196,9 +196,10 @@ def _parse(override: str, text: str) -> Any:
     from hydra.errors import HydraException
 
     try:
-        return OverridesParser.create().parse_override(override).value()
+        parsed = OverridesParser.create().parse_override(override)
     except HydraException:
         return text
+    return text if parsed.is_sweep_override() else parsed.value()
 
 
 def _match_type(key: str, value: Any, text: str, present: Any) -> Any:
@@ -223,5 +224,6 @@ def _match_type(key: str, value: Any, text: str, present: Any) -> Any:
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         names = {ListConfig: "list", tuple: "list", DictConfig: "mapping"}
         name = names.get(type(present), type(present).__name__)
-        raise InputError(f"override {key}={text}: expected a value of type {name}.")
+        hint = " (within the braces, put paths in quotes)" if text.startswith("{") else ""
+        raise InputError(f"override {key}={text}: expected a value of type {name}{hint}.")
     return value

@@ -26,7 +26,14 @@ from .group import check_group
 from .rendezvous import Machines, meet
 from .signals import INTERRUPTED, RESUME_ME, forward_signals, stop_signals
 
-__all__ = ["check_processes", "dist_options", "launch_main", "resolve_device"]
+__all__ = [
+    "check_dist",
+    "check_processes",
+    "dist_options",
+    "launch_main",
+    "parse_device",
+    "resolve_device",
+]
 
 # The exit code of a process that has told its error.
 FAILED = 1
@@ -44,13 +51,18 @@ def resolve_device(name: str | None) -> str:
     Raises:
         InputError: ``name`` is no device, or a GPU where there is none.
     """
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise InputError(f"train.device={name}: not a device; use cpu or cuda.") from error
+    device = parse_device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"train.device={name}: this machine has no GPU that PyTorch can use.")
     return str(device)
+
+
+def parse_device(name: str) -> torch.device:
+    """Return a device, which this machine need not have; raise InputError where it is none."""
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"train.device={name}: not a device; use cpu or cuda.") from error
 
 
 def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
@@ -70,7 +82,9 @@ def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
         raise InputError(
             "--num-machines above 1 needs --dist-url tcp://HOST:PORT, the same on every machine."
         )
-    _check_dist(cfg)
+    check_dist(cfg)
+    if dist_options(cfg).backend == "nccl" and not torch.cuda.is_available():
+        raise InputError("train.dist.backend=nccl: this machine has no GPU that PyTorch can use.")
     gpus = torch.cuda.device_count()
     if torch.cuda.is_available() and args.num_gpus > gpus:
         raise InputError(f"--num-gpus {args.num_gpus}: this machine has {gpus}.")
@@ -83,12 +97,11 @@ def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
         )
 
 
-def _check_dist(cfg: DictConfig) -> None:
+def check_dist(cfg: DictConfig) -> None:
+    """Raise InputError where ``train.dist`` is wrong on any machine."""
     dist = dist_options(cfg)
     if dist.backend not in (None, "nccl", "gloo"):
         raise InputError(f"train.dist.backend={dist.backend}: not one of nccl, gloo, null.")
-    if dist.backend == "nccl" and not torch.cuda.is_available():
-        raise InputError("train.dist.backend=nccl: this machine has no GPU that PyTorch can use.")
     if dist.port is not None and not 1 <= dist.port <= 65535:
         raise InputError(f"train.dist.port={dist.port}: not within 1..65535.")
     if dist.timeout_s <= 0:

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from tabulate import tabulate
 
 from ..errors import InputError, first_few
-from .trainer import run_evaluation
+from .checkpoint_files import replace_file
+from .trainer import run_evaluation, without_nan
 
 __all__ = ["find_checkpoints", "score_checkpoints", "score_table"]
 
@@ -78,9 +79,9 @@ def score_checkpoints(cfg: DictConfig, paths: Sequence[str]) -> dict[str, Any]:
     if comm.is_main_process() and scores:
         table = score_table(scores)
         logger.info("%d checkpoints, the best last:\n%s", len(scores), table)
-        for file_name, text in (("table.md", table), ("scores.json", json.dumps(scores, indent=2))):
-            with open(os.path.join(output_dir, file_name), "w") as file:
-                file.write(text + "\n")
+        text = json.dumps(without_nan(scores), indent=2, allow_nan=False)
+        replace_file(os.path.join(output_dir, "table.md"), table + "\n")
+        replace_file(os.path.join(output_dir, "scores.json"), text + "\n")
     if refused:
         raise InputError(
             f"{len(refused)} of {len(paths)} checkpoints were not scored: {first_few(refused, 3)}"

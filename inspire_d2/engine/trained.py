@@ -42,17 +42,15 @@ def load_trained(
             not finite, or an override is wrong.
     """
     cfg = load_config(str(_config_of(run)), overrides)
-    if run.is_dir() or run.name == CONFIG:
-        # where it is now, which need not be where it was trained
-        cfg.train.output_dir = str(run if run.is_dir() else run.parent)
-        newest = newest_checkpoint(cfg.train.output_dir)
-    else:
-        newest = ""
     if any(override.startswith("train.init_checkpoint=") for override in overrides):
         checkpoint = checkpoint or cfg.train.init_checkpoint
         if not checkpoint:
             raise InputError("train.init_checkpoint names no file: leave it out for the newest.")
-    path = str(checkpoint or newest)
+    if run.is_dir() or run.name == CONFIG:
+        # where it is now, which need not be where it was trained
+        cfg.train.output_dir = str(run if run.is_dir() else run.parent)
+        checkpoint = checkpoint or newest_checkpoint(cfg.train.output_dir)
+    path = str(checkpoint or "")
     if not path:
         raise InputError(f"{run} has no checkpoint of its own: name one.")
     if "://" not in path and not Path(path).is_file():

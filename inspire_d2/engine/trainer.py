@@ -27,7 +27,7 @@ from .precision import make_trainer
 from .resume import MetricLine, MetricWindow, ReproducibleStream, mend_metrics
 from .signals import stop_signals
 
-__all__ = ["evaluate", "run_evaluation", "run_training"]
+__all__ = ["evaluate", "run_evaluation", "run_training", "without_nan"]
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> OrderedDict[str, Any]:
     print_csv_format(results)
     path = os.path.join(cfg.train.output_dir, "evaluation.json")
     with open(path + ".tmp", "w") as file:
-        json.dump(_without_nan(results), file, indent=2, allow_nan=False)
+        json.dump(without_nan(results), file, indent=2, allow_nan=False)
     os.replace(path + ".tmp", path)
     return results
 
@@ -168,8 +168,8 @@ def _describe(model: nn.Module) -> str:
     )
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """Turn NaN, which JSON does not know (an AP over no objects), into None."""
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -50,6 +50,11 @@ def compare(ours: Subject, theirs: Subject) -> Page:
     most = max(len(ours.cases), len(theirs.cases))
     if pairs and len(pairs) < most:
         page.notes.append(f"Compared on the {len(pairs)} images that both runs were scored on.")
+    if pairs and ours.run.threshold != theirs.run.threshold:
+        page.notes.append(
+            f"Predictions count from another score, {_thresholds(ours, theirs)}: figures may "
+            "differ by that alone."
+        )
     if pairs:
         page.key_table = _key_table(pairs, ours, theirs)
     elif not volumes:
@@ -119,11 +124,19 @@ def _key_table(pairs: Sequence[PAIR], ours: Subject, theirs: Subject) -> Table:
     return plain_table(
         ["figure", ours.name, theirs.name, "difference", "95 % interval"],
         rows,
-        f"On the same {len(pairs)} images, score {ours.run.threshold:g} or more",
+        f"On the same {len(pairs)} images, score {_thresholds(ours, theirs)}",
         note="Intervals: paired percentile bootstrap over images; one that leaves out 0 is in "
         "colour. They do not cover another training's seed, and images of one patient or sequence "
         "resemble each other: the true uncertainty is larger.",
     )
+
+
+def _thresholds(ours: Subject, theirs: Subject) -> str:
+    """Say from which score predictions count; both runs' where they differ."""
+    least = [f"{one.run.threshold:g} or more" for one in (ours, theirs)]
+    if least[0] == least[1]:
+        return least[0]
+    return f"{least[0]} of {ours.name}, {least[1]} of {theirs.name}"
 
 
 def _is_clean(case: Case) -> float:

@@ -1,5 +1,6 @@
 """What train_net.py leaves in a run's folder, read back."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class Run:
     series: Series = field(default_factory=dict)
     evaluation: dict[str, dict[str, float | None]] = field(default_factory=dict)
     log: LogFacts = field(default_factory=LogFacts)
-    checkpoint: str = ""  # the newest
+    checkpoint: str = ""  # the newest that is whole
     results: Path = Path()  # where its scores lie: the folder, or evaluation/ in it
 
     @property
@@ -82,7 +83,8 @@ def read_run(folder: Path) -> Run:
     if metrics.is_file() and metrics.stat().st_size:  # empty until the first line is due
         run.series = read_metrics(metrics)
     run.log = read_log(folder / "log.txt")
-    run.checkpoint = newest_checkpoint(str(folder))
+    with contextlib.suppress(InputError):  # what is saved of its scores can do without weights
+        run.checkpoint = newest_checkpoint(str(folder))
     places = (folder, folder / "evaluation")
     run.results = next((p for p in places if (p / "evaluation.json").is_file()), folder)
     evaluation = read_json(run.results / "evaluation.json") or {}

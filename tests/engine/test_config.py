@@ -89,6 +89,11 @@ def test_text_is_taken_as_it_is(config: str, path: str) -> None:
     assert load_config(config, [f"train.output_dir={path}"]).train.output_dir == path
 
 
+def test_text_for_what_has_no_value_yet_is_taken_as_it_is(config: str) -> None:
+    assert load_config(config, ["lr_multiplier.scheduler=/a,b"]).lr_multiplier.scheduler == "/a,b"
+    assert load_config(config, ["model.device=x,y"]).model.device == "x,y"
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -109,6 +114,7 @@ def test_text_is_taken_as_it_is(config: str, path: str) -> None:
         ("train.amp=True", "expected a value of type mapping"),
         ("train={max_itr: 3}", "train.max_itr: train has no key max_itr; did you mean max_iter?"),
         ("train={amp: {enable: True}}", "train.amp has no key enable; did you mean enabled?"),
+        ("train={output_dir: /a(1)}", "within the braces, put paths in quotes"),
         ("train={amp: True}", "train.amp=True: expected a value of type mapping"),
         ("optimizer={lr: high}", "optimizer.lr=high: expected a value of type float"),
         ("optimizer={_target_: torch.optim.AdamW, momentum: 0}", "has no key momentum"),

@@ -1,10 +1,17 @@
 """Which checkpoints are scored, and how their table is laid out."""
 
+import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from inspire_d2.engine.scoring import _names, find_checkpoints, score_table
+from inspire_d2.engine.scoring import (
+    _names,
+    find_checkpoints,
+    score_checkpoints,
+    score_table,
+)
 from inspire_d2.errors import InputError
 
 
@@ -23,6 +30,17 @@ def test_folders_are_told_apart() -> None:
     assert _names(["a/x.pth", "b/y.pth"]) == ["x", "y"]
     assert _names(["a/x.pth", "b/x.pth"]) == ["a_x", "b_x"]
     assert len(set(_names(["1/a/x.pth", "2/a/x.pth"]))) == 2
+
+
+def test_scores_are_json_also_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"segm": {"AP": 20.0, "APs": float("nan")}}
+    monkeypatch.setattr("inspire_d2.engine.scoring.run_evaluation", lambda *_: found)
+    score_checkpoints(OmegaConf.create({"train": {"output_dir": str(tmp_path)}}), ["a.pth"])
+    assert "NaN" not in (tmp_path / "scores.json").read_text()
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert content == {"a.pth": {"segm": {"AP": 20.0, "APs": None}}}
 
 
 def test_best_is_last() -> None:

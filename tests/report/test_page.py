@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.report import write_report
 
 from .runs import HOSTILE, HOSTILE_CENTRE, write_run
@@ -185,6 +186,21 @@ def test_comparison(browser, double: Path, runs: tuple[Path, Path]) -> None:
             shown = row.locator("th, td").all_inner_texts()[first : first + 3]
             ours, theirs, gap = map(float, shown)
             assert gap == pytest.approx(ours - theirs, abs=0.0011)
+
+
+def test_runs_of_other_thresholds(browser, runs: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = shutil.copytree(runs[1], tmp_path / "other")
+    config, key = copy / "config.yaml", "score_threshold"
+    cfg = load_config(str(config))
+    evaluators = cfg.dataloader.evaluator
+    for node in evaluators.get("evaluators", [evaluators]):
+        if str(node._target_).endswith("PolypEvaluator"):
+            node[key] = 0.05
+    save_config(cfg, str(config))
+    path, notes = write_report(runs[0], copy)
+    assert any("0.5 or more of" in note and "0.05 or more of other" in note for note in notes)
+    with browser.open(path.as_uri()) as tab:
+        assert "0.05 or more of other" in tab.inner_text("header table")
 
 
 def test_runs_of_one_name_are_told_apart(browser, runs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def test_run(runs: tuple[Path, Path], tmp_path: Path) -> None:
     assert run.results == copy / "evaluation" and "segm" in run.evaluation and run.series == {}
 
 
+def test_a_run_whose_weights_are_gone(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = shutil.copytree(runs[0], tmp_path / "run")
+    (copy / "last_checkpoint").write_text("model_final.pth")
+    assert read_run(copy).checkpoint == ""
+
+
 def test_folders_that_hold_no_run(runs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         read_run(tmp_path / "none")

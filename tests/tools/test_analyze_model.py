@@ -10,7 +10,7 @@ from detectron2.config import instantiate
 from torch import nn
 from torchvision.ops import DeformConv2d, roi_align
 
-from inspire_d2.engine.config import load_config
+from inspire_d2.engine.config import load_config, save_config
 from tools.analyze_model import analyze, build, main
 from tools.cost.flops import count_activations, count_flops
 
@@ -130,8 +130,25 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert list(content) == ["semantic_fpn_r18_plain", "semantic_fpn_r18_inspire"]
 
 
+def test_runs_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    configs = []
+    for kind in ("plain", "inspire"):
+        (tmp_path / kind).mkdir()
+        configs.append(str(tmp_path / kind / "config.yaml"))
+        save_config(load_config(str(POLYP / f"semantic_fpn_r18_{kind}.py")), configs[-1])
+    main([*configs, "--size", "64", "96", "--json", str(tmp_path / "sizes.json")])
+    sizes = json.loads((tmp_path / "sizes.json").read_text())
+    assert list(sizes) == configs
+    ratio = sizes[configs[1]]["all"]["flops"] / sizes[configs[0]]["all"]["flops"]
+    assert ratio > 1.2 and f"{ratio:.2f}" in capsys.readouterr().out
+
+
+PLAIN = str(POLYP / "semantic_fpn_r18_plain.py")
+
+
 @pytest.mark.parametrize(
-    "words", [["nowhere.py"], [str(POLYP / "semantic_fpn_r18_plain.py"), "--size", "0", "9"]]
+    "words",
+    [["nowhere.py"], [PLAIN, "--size", "0", "9"], [PLAIN, "--json", "no/x.json"], [PLAIN, PLAIN]],
 )
 def test_wrong_input(words: list[str], capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as error:

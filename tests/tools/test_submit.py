@@ -18,7 +18,11 @@ dataloader = dict(
 )
 optimizer = dict()
 lr_multiplier = dict()
-train = dict(output_dir={folder!r}, init_checkpoint="", device=None, seed=0)
+train = dict(
+    output_dir={folder!r}, init_checkpoint="", device=None, seed=0, max_iter=9, log_period=3,
+    eval_period=0, checkpointer=dict(period=3), checkpoint=dict(), amp=dict(), ddp=dict(),
+    dist=dict(port=None, backend=None, timeout_s=9),
+)
 """
 
 
@@ -159,6 +163,12 @@ def test_dry_run_of_a_local_run(programs, config, capsys):
         ("", "--eval-only", "holds no checkpoint"),
         ("", "--eval-only --checkpoint none.pth", "none.pth"),
         ("", "train.init_checkpoint=none.pth", "none.pth does not exist"),
+        ("", "train.max_iter=0", "train.max_iter=0 must be a whole number"),
+        ("", "train.checkpointer.period=0", "train.checkpointer.period=0 must be"),
+        ("", "train.dist.backend=foo", "train.dist.backend=foo: not one of"),
+        ("--gpus-per-node 1", "train.device=gpu", "train.device=gpu: not a device"),
+        ("", "train.output_dir=~/x", 'write "$HOME" for ~'),
+        ("", "train.output_dir=null", "names no folder"),
     ],
 )
 def test_refusals(programs, config, capsys, options, words, reason):
