@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -266,25 +267,37 @@ def test_more_regions_than_memory_holds(
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["one.png"]
 
 
+@pytest.fixture
+def heed() -> Iterator[None]:
+    """Heed signals that this process may ignore: of a shell's job in the background, of nohup."""
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+            (signal.SIGHUP, signal.SIG_DFL),
+        )
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_other_signals_keep_it_too(
-    tmp_path: Path, model: Reddest, number: int, code: int, monkeypatch: pytest.MonkeyPatch
+    heed: None, tmp_path: Path, model: Reddest, number: int, code: int
 ) -> None:
-    before = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
-    try:
-        write_video(tmp_path / "in" / "exam.avi", 12)
-        model.on_batch = lambda: len(model.batches) == 2 and os.kill(os.getpid(), number)
-        assert code_of(tmp_path, "--batch-size", "3") == code
-        assert signal.getsignal(number) == signal.SIG_DFL
-    finally:
-        signal.signal(number, before)
+    write_video(tmp_path / "in" / "exam.avi", 12)
+    model.on_batch = lambda: len(model.batches) == 2 and os.kill(os.getpid(), number)
+    assert code_of(tmp_path, "--batch-size", "3") == code
+    assert signal.getsignal(number) == signal.SIG_DFL
     assert len(COCO(str(tmp_path / "out" / "images.json")).imgs) == 6
     assert len(list(read_video(tmp_path / "out" / "overlays" / "exam.mp4"))) == 6
 
 
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_keeps_what_is_finished(
-    tmp_path: Path, model: Reddest, presses: int, capsys: Capture
+    heed: None, tmp_path: Path, model: Reddest, presses: int, capsys: Capture
 ) -> None:
     handler = signal.getsignal(signal.SIGINT)
     write_video(tmp_path / "in" / "exam.avi", 12)
