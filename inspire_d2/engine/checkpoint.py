@@ -45,9 +45,9 @@ class ReportingCheckpointer(DetectionCheckpointer):
 
     Raises InputError from :meth:`load` if the file cannot be read, or unless ``allow_partial``:
     if the bottom-up is not fully loaded, a key of the file fits nowhere, or, with ``complete``
-    (evaluation, resume), anything at all is missing. With None for ``allow_partial`` that is not
-    to be had, and not advised. An FPN's checkpoint is complete: without the
-    pyramid's new tensors, which then are as they began, the model computes that FPN's outputs.
+    (evaluation, resume), anything at all is missing; where ``allow_partial`` is None, the advice to
+    set it is left out. An FPN's checkpoint is complete: without the pyramid's new tensors, which
+    then are as they began, the model computes that FPN's outputs.
     """
 
     def __init__(

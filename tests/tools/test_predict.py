@@ -1,10 +1,7 @@
 """From images and videos to overlays, masks, json and csv, whatever some of the files are."""
 
-import csv
 import json
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,7 +10,6 @@ import pycocotools.mask as mask_util
 import pytest
 import torch
 from detectron2.config import instantiate
-from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools.coco import COCO
@@ -22,27 +18,19 @@ from inspire_d2.data.video import read_video
 from inspire_d2.engine.config import load_config, save_config
 from tools.predict import main
 
+from .predicting import (
+    Reddest,
+    code_of,
+    disc,
+    files_of,
+    predict,
+    rows_of,
+    write_images,
+    write_video,
+)
+
 Capture = pytest.CaptureFixture
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "polyp"
-
-
-class Reddest(torch.nn.Module):
-    """A segmenter that is sure of red pixels; ``on_batch`` is called before each batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches, self.on_batch = [], lambda: None
-
-    def forward(self, items: list[dict]) -> list[dict]:
-        self.batches.append(len(items))
-        self.on_batch()
-        outputs = []
-        for item in items:
-            red = item["image"][0].float()  # the config's images are RGB
-            logits = torch.stack([128 - red, red - 128]) / 20
-            size = item["height"], item["width"]
-            outputs.append({"sem_seg": sem_seg_postprocess(logits, red.shape, *size)})
-        return outputs
 
 
 class Corner(torch.nn.Module):
@@ -57,60 +45,6 @@ class Corner(torch.nn.Module):
             instances.pred_classes = torch.tensor([0, 0])
             outputs.append({"instances": instances})
         return outputs
-
-
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> Reddest:
-    """What every run holds."""
-    model = Reddest()
-    cfg = load_config(str(CONFIGS / "unet_r18_inspire.py"))
-    monkeypatch.setattr("inspire_d2.predictor.load_trained", lambda *_, **__: (cfg, model))
-    return model
-
-
-def disc(x: int, value: int = 250, size: tuple[int, int] = (64, 96)) -> np.ndarray:
-    """A red disc of radius 12 on a dark image, BGR."""
-    image = np.full((*size, 3), 20, np.uint8)
-    cv2.circle(image, (x, 30), 12, (20, 20, value), -1)
-    return image
-
-
-def write_images(folder: Path, *names: str, **kwargs: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, name in enumerate(names):
-        assert cv2.imwrite(str(folder / name), disc(30 + 5 * index, **kwargs))
-
-
-def write_video(path: Path, frames: int) -> None:
-    path.parent.mkdir(exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))
-    for index in range(frames):
-        writer.write(disc(20 + 4 * index))
-    writer.release()
-
-
-def predict(folder: Path, *words: str) -> tuple[Path, list[dict[str, str]]]:
-    """Run the tool on ``folder``/in; return where its output is, and the lines of its csv."""
-    output = folder / "out"
-    words = words if "--input" in words else ("--input", str(folder / "in"), *words)
-    main(["--run", "any", "--output", str(output), *words])
-    return output, rows_of(output)
-
-
-def rows_of(output: Path) -> list[dict[str, str]]:
-    with open(output / "predictions.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def files_of(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def code_of(*arguments: object) -> int:
-    """The exit code of :func:`predict`."""
-    with pytest.raises(SystemExit) as ended:
-        predict(*arguments)
-    return ended.value.code
 
 
 def test_images_become_masks_overlays_and_figures(tmp_path: Path, model: Reddest) -> None:
@@ -265,59 +199,6 @@ def test_more_regions_than_memory_holds(
     assert code_of(tmp_path) == 2
     assert "two.png: At a least score of 0.50 there are 2 regions" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["one.png"]
-
-
-@pytest.fixture
-def heed() -> Iterator[None]:
-    """Heed signals that this process may ignore: of a shell's job in the background, of nohup."""
-    before = {
-        number: signal.signal(number, handler)
-        for number, handler in (
-            (signal.SIGINT, signal.default_int_handler),
-            (signal.SIGTERM, signal.SIG_DFL),
-            (signal.SIGHUP, signal.SIG_DFL),
-        )
-    }
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_other_signals_keep_it_too(
-    heed: None, tmp_path: Path, model: Reddest, number: int, code: int
-) -> None:
-    write_video(tmp_path / "in" / "exam.avi", 12)
-    model.on_batch = lambda: len(model.batches) == 2 and os.kill(os.getpid(), number)
-    assert code_of(tmp_path, "--batch-size", "3") == code
-    assert signal.getsignal(number) == signal.SIG_DFL
-    assert len(COCO(str(tmp_path / "out" / "images.json")).imgs) == 6
-    assert len(list(read_video(tmp_path / "out" / "overlays" / "exam.mp4"))) == 6
-
-
-@pytest.mark.parametrize("presses", [1, 2])
-def test_ctrl_c_keeps_what_is_finished(
-    heed: None, tmp_path: Path, model: Reddest, presses: int, capsys: Capture
-) -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    write_video(tmp_path / "in" / "exam.avi", 12)
-
-    def press() -> None:
-        for _ in range(presses if len(model.batches) == 2 else 0):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    model.on_batch = press
-    assert code_of(tmp_path, "--batch-size", "3") == 130
-    assert "what is finished stays" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is handler
-    finished = 6 if presses == 1 else 3  # the batch that was begun, or what was there
-    assert len(model.batches) == 2
-    truth = COCO(str(tmp_path / "out" / "images.json"))
-    results = truth.loadRes(str(tmp_path / "out" / "predictions.json"))
-    assert len(truth.getImgIds()) == len(results.getAnnIds()) == finished
-    assert len(rows_of(tmp_path / "out")) == finished
-    video = cv2.VideoCapture(str(tmp_path / "out" / "overlays" / "exam.mp4"))
-    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == finished
 
 
 def test_large_images_come_fewer_at_a_time(tmp_path: Path, model: Reddest, monkeypatch) -> None:
