@@ -17,7 +17,6 @@ A case that cannot be used is told at the end, the others are done; then the exi
 """
 
 import argparse
-import csv
 import resource
 import sys
 import time
@@ -28,9 +27,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
+from tools.predict_mri_table import Table, measure
 
 LAYOUTS = ("brats", "atlas", "lgg", "folders")
-COLUMNS = ("case", "region", "voxels", "ml", "parts", "seconds")
+LESS_MEMORY = "lower model.slices_per_batch, or set model.window=[192,192]"
+AXES = ("from left to right", "from back to front", "from foot to head")  # or the other way
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -54,7 +55,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--layout", choices=LAYOUTS, required=True)
     add("--root", type=Path, help="the cases' folder")
     add("--images", type=Path, help="layout folders: the NIfTI images, if not ROOT/images")
-    add("--axis", type=int, help="of the slices (default: as the training set's)")
+    add("--axis", type=int, choices=(0, 1, 2),
+        help="of the slices (default: as the training set's)")  # fmt: skip
     add("--labels", type=int, nargs="+", metavar="VALUE",
         help="label values to write (default: those of the training set)")  # fmt: skip
     add("--threshold", type=float, default=0.5, help="least probability (default 0.5)")
@@ -76,6 +78,7 @@ def predict_all(args: argparse.Namespace) -> None:
 
     from inspire_d2.data.mri_layouts import find_cases
     from inspire_d2.data.problems import Problems
+    from inspire_d2.engine.failures import tells_of_memory
     from inspire_d2.engine.trained import load_trained
 
     if not 0 <= args.threshold <= 1:
@@ -89,7 +92,7 @@ def predict_all(args: argparse.Namespace) -> None:
     cfg, model = load_trained(args.run, args.opts)
     about = training_set(cfg, args)
     mapper = instantiate(cfg.dataloader.test.mapper)
-    table = Table(args.output / "predictions.csv")
+    table = Table(args.output / "predictions.csv", replace_others=args.force)
     for number, case in enumerate(cases, 1):
         start = time.monotonic()
         try:
@@ -98,6 +101,11 @@ def predict_all(args: argparse.Namespace) -> None:
         except InputError as error:
             problems.add("cases that cannot be used", error)
             told = "not done, see below"
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if not tells_of_memory(error):
+                raise
+            problems.add("cases for which memory ran out", f"{case.name} ({LESS_MEMORY})")
+            told = "not done, memory ran out"
         seconds = time.monotonic() - start
         left = seconds * (len(cases) - number) / 60
         print(
@@ -113,6 +121,12 @@ def predict_all(args: argparse.Namespace) -> None:
 def remaining(cases: list[Any], args: argparse.Namespace) -> list[Any]:
     """Return the cases to predict; raises InputError where one's file is there already."""
     there = [case.name for case in cases if path_of(case, args).exists()]
+    for case in cases:
+        if case.name in there and any(path_of(case, args).samefile(p) for p in case.images):
+            raise InputError(
+                f"--output {args.output} is where the images are: {case.name} would be written "
+                "over. Name another folder."
+            )
     if args.skip_existing:
         return [case for case in cases if case.name not in there]
     if there and not args.force:
@@ -133,9 +147,18 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
 
     What the command line names counts; the set need not be there where it names all.
     """
+    from omegaconf import OmegaConf
+
     from inspire_d2.data.mri import mri_dataset
+    from inspire_d2.data.regions import region_labels
 
     node = cfg.dataloader.train.dataset
+    regions = OmegaConf.select(cfg, "model.sem_seg_head.loss.regions")
+    if regions is None:
+        raise InputError(
+            f"the model of {args.run} segments no volumes (it has no regions): use "
+            "tools/predict.py."
+        )
     try:
         item = mri_dataset(node.name, node.get("index"))[0]
     except InputError as error:
@@ -146,9 +169,33 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
             ) from error
         item = {"labels": args.labels, "axis": args.axis, "channels": None}
     labels = item["labels"] if args.labels is None else args.labels
-    axis = item["axis"] if args.axis is None else args.axis
-    regions = {name: list(values) for name, values in cfg.model.sem_seg_head.loss.regions.items()}
-    return {"labels": labels, "axis": axis, "channels": item["channels"], "regions": regions}
+    regions = {name: list(values) for name, values in regions.items()}
+    region_labels(regions, labels)  # raises
+    exclusive = bool(OmegaConf.select(cfg, "model.sem_seg_head.loss.exclusive"))
+    if exclusive and args.threshold != 0.5:
+        raise InputError("--threshold: the model's regions are classes, the most probable counts.")
+    along = anatomical_axis(item) if args.axis is None else None
+    return {
+        "labels": labels,
+        "axis": item["axis"] if args.axis is None else args.axis,
+        "along": along,
+        "channels": item["channels"],
+        "regions": regions,
+        "exclusive": exclusive,
+    }
+
+
+def anatomical_axis(entry: dict[str, Any]) -> int | None:
+    """Return along what slices are counted: 0 left to right, 1 back to front, 2 foot to head.
+
+    None where pictures are the slices, which do not say.
+    """
+    if entry["reference"] is None:
+        return None
+    import nibabel as nib
+    import numpy as np
+
+    return int(nib.io_orientation(np.asarray(entry["affine"]))[entry["axis"], 0])
 
 
 def predict(
@@ -166,7 +213,8 @@ def predict(
     """
     from inspire_d2.data.mri import mri_item
     from inspire_d2.data.mri_volume import load_case
-    from inspire_d2.data.nifti import paint, write_label_map
+    from inspire_d2.data.nifti import write_label_map
+    from inspire_d2.data.regions import paint
 
     if about["channels"] is not None and list(case.channels) != list(about["channels"]):
         raise InputError(
@@ -176,10 +224,20 @@ def predict(
     start = time.monotonic()
     # Where there are labels, a crop to them too would tell the model where they are.
     loaded = load_case(replace(case, labels=()), about["axis"])
+    along = anatomical_axis(loaded.entry)
+    if None not in (along, about["along"]) and along != about["along"]:
+        raise InputError(
+            f"the slices of {case.name} along axis {about['axis']} go {AXES[along]}, those that "
+            f"the model was trained on {AXES[about['along']]}: name the --axis that does."
+        )
     entry = {**loaded.entry, "image": loaded.image, "label": None}
     item = mapper(mri_item(entry, about["labels"], case.channels))
     label_map = paint(
-        model([item])[0]["sem_seg"], about["regions"], about["labels"], args.threshold
+        model([item])[0]["sem_seg"],
+        about["regions"],
+        about["labels"],
+        args.threshold,
+        exclusive=about["exclusive"],
     )
     draw(loaded, label_map, about, args.output / f"{case.name}.png")
     found = measure(label_map, about["regions"], loaded.entry["spacing"])
@@ -195,7 +253,7 @@ def draw(loaded: Any, label_map: Any, about: dict[str, Any], path: Path) -> None
     import numpy as np
 
     from inspire_d2.data.images import write_image
-    from inspire_d2.data.nifti import region_labels
+    from inspire_d2.data.regions import region_labels
     from inspire_d2.visualization.slices import radiological, slice_sheet
 
     entry, axis = loaded.entry, loaded.entry["axis"]
@@ -213,53 +271,6 @@ def draw(loaded: Any, label_map: Any, about: dict[str, Any], path: Path) -> None
     first = entry["crop"][axis][0]
     sheet = slice_sheet(image, label_map, spacing, names, turn=turn, first=first)
     write_image(path, sheet)
-
-
-def measure(label_map: Any, regions: dict[str, Any], spacing: list[float]) -> list[dict[str, Any]]:
-    """Return voxels, millilitres and 26-connected parts of each region."""
-    import numpy as np
-    from scipy import ndimage
-
-    from inspire_d2.evaluation.lesions import NEIGHBOURS
-
-    rows = []
-    for name, values in regions.items():
-        mask = np.isin(label_map, values)
-        voxels = int(mask.sum())
-        millilitres = f"{voxels * float(np.prod(spacing)) / 1000:.2f}"
-        parts = ndimage.label(mask, NEIGHBOURS)[1]
-        rows.append({"region": name, "voxels": voxels, "ml": millilitres, "parts": parts})
-    return rows
-
-
-class Table:
-    """predictions.csv: what it says of a case stays until that is predicted anew."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.rows = path, []
-        try:
-            if path.exists():
-                with path.open(newline="", encoding="utf-8") as file:
-                    self.rows = [row for row in csv.DictReader(file) if row.get("case")]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.write()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} cannot be used: {error}.") from error
-
-    def put(self, case: str, rows: list[dict[str, Any]]) -> None:
-        """Write a case's rows in place of those that there are of it."""
-        kept = [row for row in self.rows if row["case"] != case]
-        self.rows = kept + [row | {"case": case} for row in rows]
-        self.write()
-
-    def write(self) -> None:
-        """Write the file in one step, so that a kill leaves the old one or the new."""
-        part = self.path.with_name(self.path.name + ".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        part.replace(self.path)
 
 
 if __name__ == "__main__":

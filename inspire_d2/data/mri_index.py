@@ -57,7 +57,8 @@ def stored_shape(entry: dict[str, Any]) -> tuple[int, int, int]:
 def array_problem(entry: dict[str, Any], folder: Path | str, channels: int) -> str | None:
     """Return what is wrong with the arrays of a case, None where nothing is.
 
-    Their headers and the files' sizes are looked at, not their values. ``folder`` is the index's.
+    Their headers and the files' sizes are looked at, not their values, and whether they were made
+    anew since the index was, of other files or along another axis. ``folder`` is the index's.
     """
     depth, height, width = stored_shape(entry)
     problem = _npy_problem(
@@ -66,7 +67,24 @@ def array_problem(entry: dict[str, Any], folder: Path | str, channels: int) -> s
     if problem is None and entry["label"] is not None:
         path = os.path.join(folder, entry["label"])
         problem = _npy_problem(path, np.uint8, (depth, height, width))
-    return problem
+    return problem or _record_problem(entry, os.path.join(folder, _record_of(entry["image"])))
+
+
+def _record_of(image: str) -> str:
+    """Return where the json lies that is written last of a case, beside its image's array."""
+    return image.removesuffix(".image.npy") + ".json"
+
+
+def _record_problem(entry: dict[str, Any], record: str) -> str | None:
+    try:
+        made = json.loads(Path(record).read_bytes())["digest"]
+    except FileNotFoundError:
+        return f"{record} is missing: the arrays of {entry['case']} are not finished"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{record} cannot be used ({error})"
+    if made != entry.get("digest"):
+        return f"the arrays of {entry['case']} were made anew since, of other files or axis"
+    return None
 
 
 def _npy_problem(path: str, dtype: type, shape: tuple[int, ...]) -> str | None:
@@ -81,7 +99,8 @@ def _npy_problem(path: str, dtype: type, shape: tuple[int, ...]) -> str | None:
     except (OSError, ValueError) as error:
         return f"{path} is no array ({error})"
     if (found, kind, by_columns) != (shape, np.dtype(dtype), False):
-        return f"{path} is {kind} {found}, not {np.dtype(dtype)} {shape}"
+        order = ", stored by columns" * by_columns
+        return f"{path} is {kind} {found}{order}, not {np.dtype(dtype)} {shape}"
     if size != on_disk:
         return f"{path} has {on_disk} bytes, not {size}"
     return None

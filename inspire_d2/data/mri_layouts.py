@@ -1,6 +1,7 @@
 """Where each MRI data set keeps its volumes and labels, and which patient a case is of."""
 
 import csv
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,10 @@ from pathlib import Path
 from inspire_d2.data.problems import Problems
 from inspire_d2.errors import InputError
 
-__all__ = ["LABEL_SETS", "MRI_LAYOUTS", "Case", "find_cases", "patient_of", "walk_files"]
+__all__ = ["LABEL_SETS", "MRI_LAYOUTS", "Case", "NIFTI", "find_cases", "nifti_stem",
+           "patient_of", "since_2023", "walk_files"]  # fmt: skip
+
+logger = logging.getLogger(__name__)
 
 MRI_LAYOUTS = ("brats", "atlas", "lgg", "folders")
 
@@ -28,12 +32,12 @@ _BRATS_FILES = {
     **{"t2": "t2", "t2w": "t2", "flair": "flair", "t2f": "flair", "seg": "seg", "segm": "seg"},
 }
 _ATLAS_LABEL = "_label-L_desc-T1lesion_mask"
-_LABEL_SUFFIXES = ("", "_seg", "_label", "_mask")  # of the layout folders
 
+_SINCE_2023 = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d+")  # the last number is the time point
 # Names of cases that say whose they are; other cases are a patient each.
 _PATIENTS = (
     re.compile(r"(sub-[^_]+)_.+"),  # BIDS
-    re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d+"),  # BraTS since 2023: the last number is the time point
+    _SINCE_2023,
     re.compile(r"(BraTS1[789]_.+)_\d+", re.IGNORECASE),
 )
 
@@ -85,8 +89,10 @@ def find_cases(
         index = root / "index.csv"
     patients = _read_patients(index) if index is not None else None
     if layout == "folders":
-        images, labels = _two_folders(root, images, labels, labelled)
-        cases = _folders(images, labels, patients, problems)
+        from inspire_d2.data.mri_folders import find_in_folders, two_folders
+
+        images, labels = two_folders(root, images, labels, labelled)
+        cases = find_in_folders(images, labels, patients, problems)
     elif layout == "lgg":
         from inspire_d2.data.mri_lgg import find_lgg  # it needs Case
 
@@ -94,7 +100,7 @@ def find_cases(
     else:
         cases = {"brats": _brats, "atlas": _atlas}[layout](root, problems)
     if not cases and not problems:
-        problems.add("no cases", f"{root} holds none in the layout {layout}")
+        problems.add("no cases", f"{images or root} holds none in the layout {layout}")
     complete = []
     for case in sorted(cases, key=lambda case: case.name):
         if labelled and not case.labels:
@@ -103,8 +109,7 @@ def find_cases(
             problems.add("cases whose name cannot be a file's", case.name)
         else:
             complete.append(case)
-    _report_twins(complete, problems)
-    return complete
+    return _without_twins(complete, problems)
 
 
 def patient_of(case: str) -> str:
@@ -114,6 +119,11 @@ def patient_of(case: str) -> str:
         if match:
             return match[1]
     return case
+
+
+def since_2023(case: str) -> bool:
+    """Return whether a case is named as BraTS' are since 2023."""
+    return _SINCE_2023.fullmatch(case) is not None
 
 
 def walk_files(root: Path, extensions: tuple[str, ...]) -> Iterator[tuple[Path, list[Path]]]:
@@ -134,25 +144,30 @@ def walk_files(root: Path, extensions: tuple[str, ...]) -> Iterator[tuple[Path, 
             yield Path(folder), [Path(folder) / name for name in sorted(found)]
 
 
-def _nifti_stem(path: Path) -> str:
+NIFTI = (".nii", ".nii.gz")
+
+
+def nifti_stem(path: Path) -> str:
+    """Return a file's name without .nii or .nii.gz."""
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-
-
-_NIFTI = (".nii", ".nii.gz")
 
 
 def _brats(root: Path, problems: Problems) -> list[Case]:
     cases = []
-    for folder, files in walk_files(root, _NIFTI):
+    for folder, files in walk_files(root, NIFTI):
         found: dict[str, list[Path]] = {}
         others = []
         for file in files:
-            part = _BRATS_FILES.get(re.split("[-_]", _nifti_stem(file))[-1].lower())
+            part = _BRATS_FILES.get(re.split("[-_]", nifti_stem(file))[-1].lower())
             if part is None:
                 others.append(file.name)
             else:
                 found.setdefault(part, []).append(file)
         if not found:
+            logger.warning(
+                "%s is no case: none of its %d NIfTI files is named as one of %s",
+                folder, len(files), ", ".join(BRATS_CHANNELS),
+            )  # fmt: skip
             continue
         usable = True
         for part in (*BRATS_CHANNELS, "seg"):
@@ -177,9 +192,10 @@ def _brats(root: Path, problems: Problems) -> list[Case]:
 
 def _atlas(root: Path, problems: Problems) -> list[Case]:
     cases = []
-    for _, files in walk_files(root, _NIFTI):
-        images = [file for file in files if _nifti_stem(file).endswith("_T1w")]
-        masks = [file for file in files if _nifti_stem(file).endswith(_ATLAS_LABEL)]
+    for _, files in walk_files(root, NIFTI):
+        used: set[Path] = set()
+        images = [file for file in files if nifti_stem(file).endswith("_T1w")]
+        masks = [file for file in files if nifti_stem(file).endswith(_ATLAS_LABEL)]
         for image in images:
             entities = re.match(r"(sub-[^_]+)(_ses-[^_]+)?(_run-[^_]+)?_", image.name)
             if entities is None:
@@ -187,6 +203,7 @@ def _atlas(root: Path, problems: Problems) -> list[Case]:
                 continue
             name = entities[0].rstrip("_")
             labels = [mask for mask in masks if mask.name.startswith(f"{name}_")]
+            used.update(labels)
             if len(labels) > 1:
                 problems.add(
                     "cases with more than one lesion mask",
@@ -194,80 +211,10 @@ def _atlas(root: Path, problems: Problems) -> list[Case]:
                 )
                 continue
             cases.append(Case(name, entities[1], ("t1w",), (image,), tuple(labels)))
+        for mask in masks:
+            if mask not in used:
+                problems.add("lesion masks without a T1w image", mask)
     return cases
-
-
-def _two_folders(
-    root: Path, images: Path | None, labels: Path | None, labelled: bool
-) -> tuple[Path, Path | None]:
-    given = images is not None
-    images = images or root / "images"
-    if labels is None and not given and (root / "labels").is_dir():
-        labels = root / "labels"
-    if not images.is_dir() or (labels is None and labelled):
-        raise InputError(f"{root} does not hold the folders images and labels: give both of them")
-    if labels is not None and images.resolve() == labels.resolve():
-        raise InputError(f"--images and --labels are the same folder, {images}")
-    return (
-        Path(os.path.abspath(images)),
-        None if labels is None else Path(os.path.abspath(labels)),
-    )
-
-
-def _folders(
-    images: Path, labels: Path | None, patients: dict[str, str] | None, problems: Problems
-) -> list[Case]:
-    """Match the files of two folders; nnU-Net's _0000, _0001 ... are the channels of a case.
-
-    Cases that are numbered so themselves are told from them by their labels, which have the number
-    too, or by there being no _0000.
-    """
-    label_files = _list_nifti(labels) if labels is not None else []
-    labelled = {
-        _nifti_stem(file).removesuffix(suffix) for file in label_files for suffix in _LABEL_SUFFIXES
-    }
-    files = _list_nifti(images)
-    stems = {_nifti_stem(file) for file in files}
-    volumes: dict[str, dict[str, Path]] = {}
-    for file in files:
-        stem = _nifti_stem(file)
-        match = re.fullmatch(r"(.+)_(\d{4})", stem)
-        if match and (stem in labelled or f"{match[1]}_0000" not in stems):
-            match = None
-        name, channel = (match[1], match[2]) if match else (stem, "image")
-        if channel in volumes.setdefault(name, {}):
-            problems.add("cases with more than one file for a channel", file.name)
-        volumes[name][channel] = file
-    label_of: dict[str, list[Path]] = {}
-    for file in label_files:
-        stems = (_nifti_stem(file).removesuffix(suffix) for suffix in _LABEL_SUFFIXES)
-        name = next((stem for stem in stems if stem in volumes), None)
-        if name is None:
-            problems.add("labels without an image", file.name)
-        else:
-            label_of.setdefault(name, []).append(file)
-    wanted = sorted({channel for channels in volumes.values() for channel in channels})
-    cases = []
-    for name, channels in volumes.items():
-        missing = [channel for channel in wanted if channel not in channels]
-        found = label_of.get(name, [])
-        if missing:
-            problems.add("cases that lack channels of others", f"{name} ({', '.join(missing)})")
-        elif len(found) > 1:
-            both = ", ".join(file.name for file in found)
-            problems.add("cases with more than one label file", f"{name} ({both})")
-        elif patients is not None and name not in patients:
-            problems.add("cases that the index does not name", name)
-        else:
-            patient = patient_of(name) if patients is None else patients[name]
-            paths = tuple(channels[channel] for channel in wanted)
-            cases.append(Case(name, patient, tuple(wanted), paths, tuple(found)))
-    return cases
-
-
-def _list_nifti(folder: Path) -> list[Path]:
-    names = sorted(os.listdir(folder))
-    return [folder / n for n in names if n.lower().endswith(_NIFTI) and not n.startswith(".")]
 
 
 def _read_patients(index: Path) -> dict[str, str]:
@@ -288,8 +235,8 @@ def _read_patients(index: Path) -> dict[str, str]:
     return patients
 
 
-def _report_twins(cases: Sequence[Case], problems: Problems) -> None:
-    """Report names that differ in upper and lower case only, or not at all."""
+def _without_twins(cases: Sequence[Case], problems: Problems) -> list[Case]:
+    """Report names that differ in upper and lower case only, or not at all; return the others."""
     groups: dict[str, list[Case]] = {}
     for case in cases:
         groups.setdefault(case.name.casefold(), []).append(case)
@@ -297,3 +244,4 @@ def _report_twins(cases: Sequence[Case], problems: Problems) -> None:
         if len(group) > 1:
             where = " = ".join(str(case.images[0]) for case in group)
             problems.add("cases of the same name", f"{group[0].name} ({where})")
+    return [case for case in cases if len(groups[case.name.casefold()]) == 1]

@@ -72,6 +72,7 @@ def read_case(case: Case, axis: int = 2) -> tuple[PreparedCase | None, Found]:
     crop = _bounds(foreground)
     window = tuple(slice(*bounds) for bounds in crop)
     image = np.stack([np.moveaxis(channel[window], axis, 0) for channel in channels], axis=1)
+    image = np.ascontiguousarray(image)  # np.save keeps another order, which is refused
     if label is not None:
         label = np.ascontiguousarray(np.moveaxis(label[window], axis, 0))
     entry = {

@@ -1,10 +1,10 @@
-"""Predictions as NIfTI: from regions' probabilities to a label map on the source's own grid."""
+"""Predictions as NIfTI: label maps on the source's own grid."""
 
 import contextlib
 import gzip
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,51 +15,7 @@ from inspire_d2.data.mri_files import BadFileError, read_header
 from inspire_d2.data.mri_index import stored_shape
 from inspire_d2.errors import InputError
 
-__all__ = ["paint", "region_labels", "restore", "write_label_map"]
-
-
-def region_labels(regions: Mapping[str, Sequence[int]], labels: Sequence[int]) -> dict[str, int]:
-    """Return each region's own label: the smallest of the set's that no later region has.
-
-    ``regions`` are label values by name, the outer first: {"WT": [1, 2, 4], "TC": [1, 4], "ET":
-    [4]} own 2, 1 and 4.
-
-    Raises:
-        InputError: a region has no label of its own in the set, so that it cannot be written.
-    """
-    own = {}
-    names = list(regions)
-    for number, name in enumerate(names):
-        later = {value for other in names[number + 1 :] for value in regions[other]}
-        candidates = (set(regions[name]) & set(labels)) - later
-        if not candidates:
-            raise InputError(
-                f"the region {name} ({list(regions[name])}) has no label of its own among the set's"
-                f" {list(labels)}: regions go from the outer to the inner, each with a label that"
-                " the later ones lack"
-            )
-        own[name] = int(min(candidates))
-    return own
-
-
-def paint(
-    probabilities: Any,
-    regions: Mapping[str, Sequence[int]],
-    labels: Sequence[int],
-    threshold: float = 0.5,
-) -> np.ndarray:
-    """Make a label map, uint8 (S, H, W), of the K regions' probabilities (K, S, H, W).
-
-    Where a region reaches the threshold its own label is painted, later regions over earlier ones.
-    ``probabilities`` is an array or a tensor on the CPU.
-    """
-    own = region_labels(regions, labels)
-    if len(probabilities) != len(own):
-        raise InputError(f"there are {len(probabilities)} maps for {len(own)} regions")
-    label_map = np.zeros(tuple(probabilities.shape[1:]), np.uint8)
-    for label, probability in zip(own.values(), probabilities, strict=True):
-        label_map[np.asarray(probability >= threshold)] = label
-    return label_map
+__all__ = ["restore", "write_label_map"]
 
 
 def restore(entry: Mapping[str, Any], cropped: np.ndarray) -> np.ndarray:

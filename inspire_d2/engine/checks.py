@@ -26,6 +26,7 @@ from ..data.semantic import SemanticMapper
 from ..errors import InputError
 from .checkpoint_files import newest_checkpoint
 from .checkpointing import CheckpointHook
+from .volume_checks import check_volumes
 
 __all__ = ["check_datasets", "check_output_dir", "check_train_options", "find_checkpoint"]
 
@@ -42,14 +43,15 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
     """Raise InputError if a data set of ``dataloader.train`` or ``.test`` cannot be used.
 
     COCO jsons, which are read for it, must be right in themselves, fit the model's classes and
-    masks, and have their images in place; a prepared MRI set must have its arrays, and labels to
-    train on; other data sets must be there.
+    masks, and have their images in place; a prepared MRI set must have its arrays, labels to train
+    on, and the model's regions and channels; other data sets must be there.
     """
     class_names: dict[str, list[str]] = {}
     for split in splits:
         for node in _calls(cfg.dataloader[split].dataset):
             if _target(node) is mri_dataset:
-                check_mri_dataset(**_options(node), labelled=split == "train")
+                content = check_mri_dataset(**_options(node), labelled=split == "train")
+                check_volumes(cfg, split, content, training="train" in splits)
                 continue
             sets = list(_coco_sets(node))
             for coco in sets:

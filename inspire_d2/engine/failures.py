@@ -10,12 +10,17 @@ from detectron2.utils import comm
 
 from ..errors import InputError, first_few
 
-__all__ = ["ExplainsFailures"]
+__all__ = ["ExplainsFailures", "tells_of_memory"]
 
 # How torch tells of them.
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)", re.DOTALL)
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 _KILLED = re.compile(r"killed by signal: (\w+)")
+
+
+def tells_of_memory(error: object) -> bool:
+    """Return whether an error of torch's, or its text, says that memory ran out."""
+    return _NO_MEMORY.search(str(error)) is not None
 
 
 class ExplainsFailures:
@@ -72,7 +77,7 @@ class ExplainsFailures:
                 "runs out (the kernel's log tells); lower dataloader.train.num_workers or "
                 "dataloader.train.total_batch_size, and see that /dev/shm is large enough."
             )
-        if _NO_MEMORY.search(text):
+        if tells_of_memory(text):
             return (
                 f"memory ran out in iteration {self.iter + 1}{self._where()}; its batch: "
                 f"{self._files()}. Lower dataloader.train.total_batch_size or the images' sizes, "

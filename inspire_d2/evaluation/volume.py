@@ -14,6 +14,7 @@ import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from ..data.regions import paint
 from ..errors import InputError, first_few
 from .dice import crop_to_foreground, dice, surface_distances, volume_diagonal
 from .lesions import count_lesions
@@ -53,6 +54,7 @@ class VolumeEvaluator(DatasetEvaluator):
         dataset_name: str,
         regions: Mapping[str, Sequence[int]],
         threshold: float = 0.5,
+        exclusive: bool = False,
         output_dir: str | None = None,
         write_predictions: bool = False,
         distributed: bool = True,
@@ -62,15 +64,18 @@ class VolumeEvaluator(DatasetEvaluator):
         Args:
             dataset_name: what logs and errors call the set.
             regions: label values by name, in the order of the model's outputs, outer regions first.
-            threshold: 0..1; a voxel of this probability or more is in a region.
+            threshold: 0..1; a voxel of this probability or more is in a region, and in those
+                around it (``data.regions.paint``: what is judged is what is written).
+            exclusive: whether the regions are classes, of which the most probable is taken.
             output_dir: where volume_per_case.json, volume_per_case.csv and volume_table.md go; None
                 writes nothing.
             write_predictions: write predictions/CASE.nii.gz there as well.
             distributed: gather the records of all ranks.
 
         Raises:
-            InputError: no regions, one without label values, a threshold out of range, predictions
-                to be written nowhere, or MONAI is not installed.
+            InputError: no regions, one without label values or without one of its own, a threshold
+                out of range or, with ``exclusive``, other than 0.5, predictions to be written
+                nowhere, or MONAI is not installed.
         """
         if find_spec("monai") is None:  # imported when it is needed, which is after the predictions
             raise InputError("surface distances need MONAI: pip install 'inspire_d2[medical]'")
@@ -80,7 +85,9 @@ class VolumeEvaluator(DatasetEvaluator):
             raise InputError("predictions are to be written: give an output_dir")
         self._dataset_name = dataset_name
         self._regions = _plain_regions(regions)
-        self._threshold = threshold
+        self._labels = sorted({value for values in self._regions.values() for value in values})
+        self._threshold, self._exclusive = threshold, exclusive
+        self._paint(np.zeros((len(self._regions), 0, 0, 0)), self._labels)  # raises
         self._output_dir = output_dir
         self._write_predictions = write_predictions
         self._distributed = distributed
@@ -109,17 +116,11 @@ class VolumeEvaluator(DatasetEvaluator):
             probabilities = output["sem_seg"].detach().cpu()
             if self._write_predictions:
                 self._write(item, probabilities)
-            label = item.get("label")
-            self._records[item["case"]] = (
-                []
-                if label is None
-                else judge_volume(
-                    item,
-                    (probabilities >= self._threshold).numpy(),
-                    np.asarray(label),
-                    self._regions,
-                )
-            )
+            label, records = item.get("label"), []
+            if label is not None:
+                found = self._paint(probabilities, self._labels)
+                records = judge_volume(item, found, np.asarray(label), self._regions)
+            self._records[item["case"]] = records
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Return ``{"volume": metrics}`` on the main process and an empty dict on the others.
@@ -188,11 +189,15 @@ class VolumeEvaluator(DatasetEvaluator):
                 )
 
     def _write(self, item: dict[str, Any], probabilities: Any) -> None:
-        from ..data.nifti import paint, write_label_map  # here: few runs need NIfTI
+        from ..data.nifti import write_label_map  # here: few runs need NIfTI
 
         path = os.path.join(self._output_dir, "predictions", f"{item['case']}.nii.gz")
-        label_map = paint(probabilities, self._regions, item["labels"], self._threshold)
-        write_label_map(item, label_map, path)
+        write_label_map(item, self._paint(probabilities, item["labels"]), path)
+
+    def _paint(self, probabilities: Any, labels: Sequence[int]) -> np.ndarray:
+        return paint(
+            probabilities, self._regions, labels, self._threshold, exclusive=self._exclusive
+        )
 
 
 def judge_volume(
@@ -205,15 +210,15 @@ def judge_volume(
 
     Args:
         entry: ``case``, ``patient``, and the source's ``shape``, ``spacing`` and ``axis``.
-        predicted: bool (K, S, H, W).
-        label: label values, uint8 (S, H, W).
+        predicted: label values, uint8 (S, H, W).
+        label: the true ones, alike.
         regions: label values by name.
     """
     spacing = stored_order(entry["spacing"], entry["axis"])
     worst = volume_diagonal(entry["shape"], entry["spacing"])
     records = []
-    for (name, values), mask in zip(regions.items(), predicted, strict=True):
-        mask, true = crop_to_foreground(mask, np.isin(label, values))
+    for name, values in regions.items():
+        mask, true = crop_to_foreground(np.isin(predicted, values), np.isin(label, values))
         hd95, assd = surface_distances(mask, true, spacing, worst)
         lesions = count_lesions(mask, true)
         records.append(
@@ -251,8 +256,8 @@ def _plain_regions(regions: Mapping[str, Sequence[int]]) -> dict[str, list[int]]
             plain[str(name)] = [int(value) for value in values]
         except (TypeError, ValueError):
             plain[str(name)] = []
-        if not plain[str(name)] or min(plain[str(name)]) < 1:
-            raise InputError(f"region {name} must be a list of label values from 1, got {values}")
+        if not plain[str(name)] or not 1 <= min(plain[str(name)]) <= max(plain[str(name)]) <= 255:
+            raise InputError(f"region {name} must be a list of label values 1..255, got {values}")
     if not plain:
         raise InputError("there are no regions to judge")
     return plain

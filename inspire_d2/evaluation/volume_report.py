@@ -10,10 +10,16 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-__all__ = ["NOTES", "make_table", "summarize", "write_report"]
+__all__ = ["NOTES", "RECORD_KEYS", "make_table", "summarize", "write_report"]
 
 Record = dict[str, Any]  # one region of one volume, as volume.judge_volume makes it
 
+RECORD_KEYS = {
+    *("case", "patient", "region", "dice", "hd95", "assd"),
+    *("lesion_precision", "lesion_recall", "lesion_f1"),
+    *("true_lesions", "found_lesions", "predicted_lesions", "right_lesions"),
+    *("true_voxels", "predicted_voxels"),
+}
 MEANS = {  # what a mean is called: the record's key
     "Dice": "dice",
     "HD95": "hd95",

@@ -1,10 +1,12 @@
 """A run with all that a report tells of it: from its files, else from its model."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from inspire_d2.errors import InputError
+from inspire_d2.evaluation.volume_report import RECORD_KEYS
 from inspire_d2.evaluation.volume_report import summarize as summarize_volumes
 from inspire_d2.report.calibration import Calibration
 from inspire_d2.report.cases import Case, case_from_row, judge_case
@@ -117,7 +119,10 @@ class _Model:
 
 
 def _gather_volumes(subject: Subject, model: _Model) -> None:
-    rows = None if model.named else read_json(subject.run.results / VOLUMES)
+    path = subject.run.results / VOLUMES
+    rows = None if model.named else read_json(path)
+    if rows is not None and not _have(rows, RECORD_KEYS):
+        raise InputError(f"{path} is not what VolumeEvaluator writes: a row lacks a key.")
     if rows is None:
         predicted = model.predict("The figures of each volume were", score=True)
         rows = predicted.volumes if predicted else []
@@ -165,7 +170,7 @@ def _read_rows(subject: Subject) -> None:
     """Take each image's figures from the file that PolypEvaluator leaves."""
     path = subject.run.results / PER_IMAGE
     rows = read_json(path) or []
-    if not all(isinstance(row, dict) and row.keys() >= ROW_KEYS for row in rows):
+    if not _have(rows, ROW_KEYS):
         raise InputError(f"{path} is not what PolypEvaluator writes: a row lacks a key.")
     names = shown_names([row["file_name"] for row in rows])
     items = subject.truth.items if subject.truth else {}
@@ -173,6 +178,11 @@ def _read_rows(subject: Subject) -> None:
         own = Item(row["image_id"], name, 0, 0, centre=row.get("centre"), number=number)
         item = items.get(row["image_id"], own)
         subject.cases.append(case_from_row(row, item))
+
+
+def _have(rows: Any, keys: Set[str]) -> bool:
+    """Whether something read from json is a list of rows with these keys."""
+    return isinstance(rows, list) and all(isinstance(r, dict) and r.keys() >= keys for r in rows)
 
 
 def _compare_with_evaluation(subject: Subject) -> None:

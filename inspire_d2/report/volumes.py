@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from inspire_d2.errors import first_few
 from inspire_d2.evaluation.compare import paired_difference
 from inspire_d2.evaluation.volume_report import COLUMNS, NOTES
-from inspire_d2.report.blocks import Figure, Section
+from inspire_d2.report.blocks import Figure, Section, Text
 from inspire_d2.report.plots import Point, scatter
 from inspire_d2.report.subject import Subject
 from inspire_d2.report.tables import Table, cell, number, plain_table
@@ -51,6 +52,9 @@ def compare_volumes(ours: Subject, theirs: Subject) -> Section | None:
     if not pairs:
         return None
     section = Section("results", "Results")
+    left_out = _left_out(pairs, ours.volumes, theirs.volumes)
+    if left_out:
+        section.add(Text(left_out))
     head = [ours.name, theirs.name, "difference", "95 % interval"]
     rows = []
     for region in dict.fromkeys(a["region"] for a, _ in pairs):
@@ -93,11 +97,14 @@ def difference_cells(ours: Sequence[float], theirs: Sequence[float], decimals: i
     difference = paired_difference([np.array([ours], float)], [np.array([theirs], float)])
     tone = ("good" if difference.mean > 0 else "bad") if difference.is_clear else ""
     shown = [f"{value:+.{decimals}f}" for value in difference]
+    # A bootstrap of one case draws nothing but it.
+    interval = f"{shown[1]} to {shown[2]}" if len(ours) > 1 else "-"
+    tone = tone if len(ours) > 1 else ""
     return [
         number(float(np.mean(ours)), decimals),
         number(float(np.mean(theirs)), decimals),
         cell(shown[0])._replace(value=difference.mean, tone=tone),
-        cell(f"{shown[1]} to {shown[2]}")._replace(value=difference.low),
+        cell(interval)._replace(value=difference.low),
     ]
 
 
@@ -105,6 +112,20 @@ def _pairs(ours: Sequence[Row], theirs: Sequence[Row]) -> list[tuple[Row, Row]]:
     other = {(row["case"], row["region"]): row for row in theirs}
     pairs = [(row, other.get((row["case"], row["region"]))) for row in ours]
     return [(a, b) for a, b in pairs if b and a["true_voxels"] == b["true_voxels"]]
+
+
+def _left_out(pairs: Sequence[tuple[Row, Row]], ours: Sequence[Row], theirs: Sequence[Row]) -> str:
+    """Say which cases' figures are not compared; "" where all are."""
+    compared = {(a["case"], a["region"]) for a, _ in pairs}
+    rows = [(row["case"], row["region"]) for row in (*ours, *theirs)]
+    cases = dict.fromkeys(case for case, region in rows if (case, region) not in compared)
+    if not cases:
+        return ""
+    whole = len({case for case, _ in compared} - cases.keys())
+    return (
+        f"Compared on {whole} whole cases. Not, or not in every region, on those that one run "
+        f"alone was scored on, or with another truth ({len(cases)}): {first_few(list(cases))}."
+    )
 
 
 def _region_table(subject: Subject) -> Table | None:

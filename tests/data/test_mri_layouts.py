@@ -211,3 +211,27 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "set/loop").symlink_to(tmp_path / "set")
     (case,) = find("brats", tmp_path / "set")
     assert case.images[0] == tmp_path / "set/a/a_t1.nii.gz"
+
+
+def test_what_is_no_case_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, [f"a/a_{p}.nii.gz" for p in ("t1", "t1ce", "t2", "flair", "seg")])
+    touch(tmp_path, ["B/B_t1_bet.nii.gz", "B/B_T1X.nii.gz"])
+    assert [case.name for case in find("brats", tmp_path)] == ["a"]
+    assert f"{tmp_path / 'B'} is no case: none of its 2 NIfTI files" in caplog.text
+    stem = ATLAS.format(n=1)
+    touch(tmp_path / "atlas", [f"{stem}T1w.nii.gz", f"{stem}label-L_desc-T1lesion_mask.nii.gz"])
+    other = ATLAS.format(n=2)
+    touch(tmp_path / "atlas", [f"{other}t1w.nii.gz", f"{other}label-L_desc-T1lesion_mask.nii.gz"])
+    with pytest.raises(InputError, match=r"lesion masks without a T1w image \(1\): .*r001s002"):
+        find("atlas", tmp_path / "atlas")
+
+
+def test_cases_of_one_name_are_left_out(tmp_path: Path) -> None:
+    for folder in ("HGG/x", "LGG/X", "LGG/y"):
+        name = folder[-1]
+        touch(tmp_path, [f"{folder}/{name}_{p}.nii.gz" for p in ("t1", "t1ce", "t2", "flair")])
+    problems = Problems(tmp_path)
+    cases = find_cases("brats", tmp_path, problems, labelled=False)
+    assert [case.name for case in cases] == ["y"]
+    with pytest.raises(InputError, match=r"cases of the same name \(1\): "):
+        problems.raise_if_any()

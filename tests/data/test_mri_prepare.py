@@ -257,3 +257,15 @@ def test_a_set_whose_folder_is_a_link(tmp_path: Path, prepare_mri: Callable[...,
     )  # fmt: skip
     (entry,) = load(tmp_path / "scratch/x.json")["cases"]
     assert entry["reference"] == str(tmp_path / "real/a/a_t1.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("BraTS-GLI-00008-000", [1, 2, 3]), ("BraTS20_Validation_001", [1, 2, 4])],
+)
+def test_what_no_label_tells_the_names_do(
+    tmp_path: Path, prepare_mri: Callable[..., None], name: str, values: list[int]
+) -> None:
+    save_brats(tmp_path, name)["seg"].unlink()
+    prepare_mri("--layout", "brats", "--root", tmp_path, "--all", "x", "--allow-missing-labels")
+    assert load(tmp_path / "prepared/x.json")["labels"] == values

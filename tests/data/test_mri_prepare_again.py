@@ -15,8 +15,9 @@ import pytest
 
 from inspire_d2.data import mri_prepare
 from inspire_d2.data.mri import check_mri_dataset
+from inspire_d2.errors import InputError
 
-from .mri_helpers import ORIENTATIONS, brain, contents, load, save
+from .mri_helpers import ORIENTATIONS, brain, contents, load, prepare, save, truncate, tumour
 
 TOOL = Path(__file__).resolve().parents[2] / "datasets" / "prepare_mri.py"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="workers are not forked here")
@@ -176,3 +177,25 @@ def test_a_full_disk(
     said = mri_refused("--layout", "brats", "--root", brats, "--all", "x")
     assert "cannot be written: No space left on device; finished cases are kept" in said
     assert not [path for path in (brats / "prepared").rglob("*") if path.is_file()]
+
+
+def test_an_index_of_other_arrays_is_refused(tmp_path: Path) -> None:
+    """One axis gives arrays of the same shape as another: the index must not be taken for them."""
+    cube = (9, 9, 9)
+    for name in ("x", "y"):
+        full = np.random.default_rng(0).integers(1, 900, cube).astype(np.int16)
+        save(tmp_path / f"images/{name}.nii.gz", full)
+        save(tmp_path / f"labels/{name}.nii.gz", tumour((1,), cube))
+    index = prepare(tmp_path, layout="folders", axis=0)
+    check_mri_dataset("mine", str(index))
+    whole = (tmp_path / "labels/y.nii.gz").read_bytes()
+    truncate(tmp_path / "labels/y.nii.gz")
+    with pytest.raises(InputError):
+        prepare(tmp_path, layout="folders", axis=1)
+    with pytest.raises(InputError, match="the arrays of x were made anew since"):
+        check_mri_dataset("mine", str(index))
+    (tmp_path / "labels/y.nii.gz").write_bytes(whole)
+    check_mri_dataset("mine", str(prepare(tmp_path, layout="folders", axis=1)))
+    (tmp_path / "prepared/cases/y.json").unlink()
+    with pytest.raises(InputError, match="y.json is missing: the arrays of y are not finished"):
+        check_mri_dataset("mine", str(index))

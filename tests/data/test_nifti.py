@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from inspire_d2.data.mri import mri_dataset
+from inspire_d2.data.mri import check_mri_dataset, mri_dataset
 from inspire_d2.data.mri_mapper import MriMapper
-from inspire_d2.data.nifti import paint, region_labels, write_label_map
+from inspire_d2.data.nifti import write_label_map
+from inspire_d2.data.regions import paint
 from inspire_d2.errors import InputError
 
-from .mri_helpers import ORIENTATIONS, prepare, save_brats
+from .mri_helpers import ORIENTATIONS, expected, prepare, save, save_brats
 
 BRATS = {"WT": [1, 2, 3, 4], "TC": [1, 3, 4], "ET": [3, 4]}
 
@@ -40,6 +41,23 @@ def test_round_trip(tmp_path: Path, orientation: str, axis: int) -> None:
     assert written.header.get_zooms() == truth.header.get_zooms()
     assert written.get_data_dtype() == np.uint8
     assert (written.dataobj.slope, written.dataobj.inter) == (1, 0)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(9, 8, 7), (9, 8, 1)])
+def test_round_trip_of_one_channel(tmp_path: Path, shape: tuple[int, ...], axis: int) -> None:
+    data = np.random.default_rng(0).integers(1, 900, shape).astype(np.int16)
+    save(tmp_path / "images/x.nii.gz", data)
+    label = save(tmp_path / "labels/x.nii.gz", (data > 500).astype(np.uint8))
+    index = str(prepare(tmp_path, layout="folders", axis=axis))
+    check_mri_dataset("mine", index)
+    (item,) = mri_dataset("mine", index)
+    write_label_map(item, np.load(item["label"]), tmp_path / "out.nii.gz")
+    written = nib.load(tmp_path / "out.nii.gz")
+    np.testing.assert_array_equal(written.get_fdata(), nib.load(label).get_fdata())
+    order = [axis, *(other for other in range(3) if other != axis)]
+    stored = np.load(item["image"])[:, 0]
+    np.testing.assert_allclose(stored, expected(data.astype(float)).transpose(order), atol=2e-3)
 
 
 @pytest.mark.parametrize("codes", [(1, 0), (0, 2), (1, 4), (3, 3)])
@@ -106,26 +124,6 @@ def test_without_the_reference(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     caplog.clear()
     write_label_map({**item, "reference": None}, label, tmp_path / "out.nii.gz")
     assert not caplog.text
-
-
-def test_own_labels() -> None:
-    assert region_labels(BRATS, [1, 2, 4]) == {"WT": 2, "TC": 1, "ET": 4}
-    assert region_labels(BRATS, [1, 2, 3]) == {"WT": 2, "TC": 1, "ET": 3}
-    assert region_labels({"lesion": [1]}, [1]) == {"lesion": 1}
-    assert region_labels({"both": [5, 3]}, [3, 5]) == {"both": 3}
-    for regions, labels in ((BRATS, [1, 2]), ({"a": [1], "b": [1, 2]}, [1, 2])):
-        with pytest.raises(InputError, match="has no label of its own"):
-            region_labels(regions, labels)
-
-
-def test_later_regions_are_painted_over_earlier_ones() -> None:
-    probabilities = torch.tensor([[0.5, 0.9, 0.4, 0.1], [0.1, 0.6, 0.9, 0.49]]).view(2, 1, 1, 4)
-    regions = {"WT": [1, 2], "TC": [1]}
-    assert paint(probabilities, regions, [1, 2]).tolist() == [[[2, 1, 1, 0]]]
-    assert paint(probabilities.numpy(), regions, [1, 2], 0.7).tolist() == [[[0, 2, 1, 0]]]
-    assert paint(probabilities.half(), regions, [1, 2]).dtype == np.uint8
-    with pytest.raises(InputError, match="2 maps for 1 regions"):
-        paint(probabilities, {"WT": [1]}, [1])
 
 
 def test_wrong_use(tmp_path: Path) -> None:

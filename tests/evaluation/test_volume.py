@@ -6,6 +6,7 @@ import math
 import re
 from importlib.util import find_spec
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -282,10 +283,12 @@ def test_wrong_input_is_named(one, out, message):
         ({}, {}, "no regions"),
         ({"WT": []}, {}, "region WT must be a list of label values"),
         ({"WT": 1}, {}, "region WT must be a list of label values"),
-        ({"WT": [0, 1]}, {}, "region WT must be a list of label values from 1"),
+        ({"WT": [0, 1]}, {}, "region WT must be a list of label values 1..255"),
         ({"WT": ["tumour"]}, {}, "region WT must be a list of label values"),
         ({"WT": [1]}, {"threshold": 50}, "threshold must be 0..1, got 50"),
         ({"WT": [1]}, {"write_predictions": True}, "give an output_dir"),
+        ({"ET": [1], "WT": [1, 2]}, {}, "the region ET ([1]) has no label of its own"),
+        ({"a": [1], "b": [2]}, {"exclusive": True, "threshold": 0.4}, "means nothing"),
     ],
 )
 def test_wrong_options_are_named(regions, options, message):
@@ -297,3 +300,37 @@ def test_without_monai_the_user_is_told_before_anything_runs(monkeypatch):
     monkeypatch.setattr("inspire_d2.evaluation.volume.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install .*medical"):
         VolumeEvaluator("brains", REGIONS)
+
+
+def test_what_is_judged_is_what_is_written(tmp_path):
+    """A core without its whole: the voxel is both in the label map, so it is in the figures."""
+    save_volume(tmp_path / "t1.nii.gz")
+    entry = item("a", bar(0, 4), bar(0, 2), crop=[[0, 6], [0, 6], [0, 4]], shape=[6, 6, 4],
+                 affine=np.eye(4).tolist(), reference=str(tmp_path / "t1.nii.gz"))  # fmt: skip
+    metrics = evaluate(
+        (entry, output(bar(2, 4), bar(0, 3))), output_dir=str(tmp_path), write_predictions=True
+    )
+    written = nib.load(tmp_path / "predictions/a.nii.gz").get_fdata()
+    truth = np.moveaxis(entry["label"], 0, 2)
+    for region, values in REGIONS.items():
+        found, true = np.isin(written, values), np.isin(truth, values)
+        expected = 2 * (found & true).sum() / (found.sum() + true.sum())
+        assert metrics[f"{region} Dice"] == pytest.approx(expected)
+    assert metrics["WT Dice"] == 1
+    assert metrics["TC Dice"] == pytest.approx(4 / 5)
+
+
+def save_volume(path) -> None:
+    nib.save(nib.Nifti1Image(np.ones((6, 6, 4), np.float32), np.eye(4)), path)
+
+
+def test_of_classes_the_most_probable_counts():
+    classes = {"a": [1], "b": [2]}
+    probabilities = torch.zeros(2, *SIZE)
+    probabilities[0, 1, 2, 0:4] = 0.45  # under a half, and more than the background's 0.2
+    probabilities[1, 1, 2, 0:4] = 0.35
+    metrics = evaluate(
+        (item("x", EMPTY, bar(0, 4)), {"sem_seg": probabilities}), regions=classes, exclusive=True
+    )
+    assert (metrics["a Dice"], metrics["b Dice"]) == (1, 1)
+    assert metrics["b both_empty"] == 1

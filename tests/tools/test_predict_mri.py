@@ -197,3 +197,85 @@ def test_problems_tell_what_came_of_it(tmp_path: Path) -> None:
     problems.add("cases without t2", "x")
     with pytest.raises(ValueError, match="was predicted in part\n  cases without t2"):
         problems.raise_if_any("was predicted in part")
+
+
+def test_images_are_not_written_over(
+    run: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("x", "x_0001"):  # one of them is the other's second channel
+        data = np.random.default_rng(0).normal(100, 5, SHAPE)
+        nib.save(nib.Nifti1Image(data.astype(np.float32), AFFINE), images / f"{name}.nii.gz")
+    before = {path: path.read_bytes() for path in images.iterdir()}
+    for option in ("--force", "--skip-existing"):
+        with pytest.raises(SystemExit) as ended:
+            main(["--run", str(run), "--layout", "folders", "--images", str(images),
+                  "--output", str(images), option])  # fmt: skip
+        assert ended.value.code == 2
+        assert "is where the images are: x would be written over" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in images.iterdir()} == before
+
+
+def test_a_table_of_another_tool_is_kept(
+    run: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_case(images, "x", 0)
+    table = run.parent / "predicted" / "predictions.csv"
+    table.parent.mkdir()
+    table.write_text("image,score\na.png,0.5\n")
+    with pytest.raises(SystemExit):
+        predict(run, images)
+    assert "has other columns than case, region" in capsys.readouterr().err
+    assert table.read_text() == "image,score\na.png,0.5\n"
+    predict(run, images, "--force")
+    assert table.read_text().startswith("case,region,")
+
+
+def test_a_case_too_large_for_the_memory_does_not_stop_the_others(
+    run: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def forward(self: Brightest, items: list[dict]) -> list[dict]:
+        if items[0]["case"] == "large":
+            torch.empty(2**60)  # more than there can be
+        return ask(self, items)
+
+    ask = Brightest.forward
+    monkeypatch.setattr(Brightest, "forward", forward)
+    for seed, name in enumerate(("good", "large", "x")):
+        write_case(images, name, seed)
+    with pytest.raises(SystemExit) as ended:
+        predict(run, images)
+    assert ended.value.code == 2
+    assert {path.name for path in (run.parent / "predicted").glob("*.gz")} == {
+        "good.nii.gz", "x.nii.gz"
+    }  # fmt: skip
+    told = capsys.readouterr().err
+    assert "memory ran out (1): large (lower model.slices_per_batch" in told
+
+
+def test_slices_of_another_direction_are_refused(
+    run: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    index = run.parent / "train.json"
+    content = json.loads(index.read_text())
+    content["cases"][0] |= {"reference": "t1.nii.gz", "affine": np.diag([1, 1, 2, 1]).tolist()}
+    index.write_text(json.dumps(content))
+    block = write_case(images, "x", 0)  # whose second axis goes from foot to head
+    with pytest.raises(SystemExit):
+        predict(run, images)
+    assert "along axis 2 go from back to front" in capsys.readouterr().err
+    output = predict(run, images, "--axis", "1")
+    np.testing.assert_array_equal(np.asarray(nib.load(output / "x.nii.gz").dataobj), block)
+
+
+def test_a_run_of_no_volumes(
+    run: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    write_case(images, "x", 0)
+    cfg = load_config(str(ROOT / "configs/polyp/unet_r18_inspire.py"))
+    monkeypatch.setattr("inspire_d2.engine.trained.load_trained", lambda *_: (cfg, Brightest()))
+    with pytest.raises(SystemExit) as ended:
+        predict(run, images, "--labels", "1", "--axis", "2")
+    assert ended.value.code == 2
+    assert "segments no volumes (it has no regions): use tools/predict.py" in (
+        capsys.readouterr().err
+    )

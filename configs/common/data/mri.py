@@ -46,6 +46,7 @@ dataloader.test = L(build_detection_test_loader)(
 dataloader.evaluator = L(VolumeEvaluator)(
     dataset_name="${dataloader.test.dataset.name}",
     regions="${model.sem_seg_head.loss.regions}",
+    exclusive="${model.sem_seg_head.loss.exclusive}",
     output_dir="${train.output_dir}",
     # True: predictions/CASE.nii.gz, with the input's header and affine
     write_predictions=False,

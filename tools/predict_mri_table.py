@@ -1,0 +1,75 @@
+"""What tools/predict_mri.py found in numbers: its table, a line a case and region."""
+
+import contextlib
+import csv
+from pathlib import Path
+from typing import Any
+
+from inspire_d2.errors import InputError
+
+__all__ = ["Table", "measure"]
+
+COLUMNS = ("case", "region", "voxels", "ml", "parts", "seconds")
+
+
+def measure(label_map: Any, regions: dict[str, Any], spacing: list[float]) -> list[dict[str, Any]]:
+    """Return voxels, millilitres and 26-connected parts of each region."""
+    import numpy as np
+    from scipy import ndimage
+
+    from inspire_d2.evaluation.lesions import NEIGHBOURS
+
+    rows = []
+    for name, values in regions.items():
+        mask = np.isin(label_map, values)
+        voxels = int(mask.sum())
+        millilitres = f"{voxels * float(np.prod(spacing)) / 1000:.2f}"
+        parts = ndimage.label(mask, NEIGHBOURS)[1]
+        rows.append({"region": name, "voxels": voxels, "ml": millilitres, "parts": parts})
+    return rows
+
+
+class Table:
+    """predictions.csv: what it says of a case stays until that is predicted anew.
+
+    Raises:
+        InputError: it cannot be read or written, or it is another tool's and not to be replaced.
+    """
+
+    def __init__(self, path: Path, *, replace_others: bool) -> None:
+        self.path, self.rows = path, []
+        try:
+            if path.exists():
+                with path.open(newline="", encoding="utf-8") as file:
+                    reader = csv.DictReader(file)
+                    self.rows = [row for row in reader if row.get("case")]
+                    own = tuple(reader.fieldnames or COLUMNS) == COLUMNS
+                if not own and not replace_others:
+                    raise InputError(
+                        f"{path} has other columns than {', '.join(COLUMNS)}: take --force to "
+                        "replace it, or another --output."
+                    )
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path} cannot be used: {error}.") from error
+        self.write()
+
+    def put(self, case: str, rows: list[dict[str, Any]]) -> None:
+        """Write a case's rows in place of those that there are of it."""
+        kept = [row for row in self.rows if row["case"] != case]
+        self.rows = kept + [row | {"case": case} for row in rows]
+        self.write()
+
+    def write(self) -> None:
+        """Write the file in one step, so that a kill leaves the old one or the new."""
+        part = self.path.with_name(self.path.name + ".part")
+        try:
+            with part.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(self.rows)
+            part.replace(self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise InputError(f"{self.path} cannot be written: {error.strerror}.") from error
