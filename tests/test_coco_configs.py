@@ -34,12 +34,15 @@ WIDTHS = {2048: 512, 1024: 48, 256: 32, 128: 32}
 
 
 def load_small(name: str) -> DictConfig:
-    """Load a config with ResNet-18, an eighth of the channels and images of 96 pixels."""
+    """Load a config with ResNet-18, an eighth of the channels, images of 96 pixels, few proposals."""
     cfg = load_config(str(CONFIGS / f"{name}.py"))
     stages = cfg.model.backbone.bottom_up.stages
     stages.depth = 18
     del stages.stride_in_1x1
     _narrow(cfg.model)
+    if "roi_heads" in cfg.model:
+        cfg.model.proposal_generator.update(pre_nms_topk=[200, 200], post_nms_topk=[100, 50])
+        cfg.model.roi_heads.batch_size_per_image = 64
     for part in ("train", "test"):
         augmentations = cfg.dataloader[part].mapper.augmentations
         for augmentation in augmentations:
