@@ -34,7 +34,7 @@ WIDTHS = {2048: 512, 1024: 48, 256: 32, 128: 32}
 
 
 def load_small(name: str) -> DictConfig:
-    """Load a config with ResNet-18, an eighth of the channels, images of 96 pixels, few proposals."""
+    """Load a config with ResNet-18, an eighth of the channels, small images, few proposals."""
     cfg = load_config(str(CONFIGS / f"{name}.py"))
     stages = cfg.model.backbone.bottom_up.stages
     stages.depth = 18

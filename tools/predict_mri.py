@@ -31,7 +31,6 @@ from tools.predict_mri_table import Table, measure
 
 LAYOUTS = ("brats", "atlas", "lgg", "folders")
 LESS_MEMORY = "lower model.slices_per_batch, or set model.window=[192,192]"
-AXES = ("from left to right", "from back to front", "from foot to head")  # or the other way
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -150,6 +149,7 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from inspire_d2.data.mri import mri_dataset
+    from inspire_d2.data.mri_volume import slice_direction
     from inspire_d2.data.regions import region_labels
 
     node = cfg.dataloader.train.dataset
@@ -174,7 +174,7 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
     exclusive = bool(OmegaConf.select(cfg, "model.sem_seg_head.loss.exclusive"))
     if exclusive and args.threshold != 0.5:
         raise InputError("--threshold: the model's regions are classes, the most probable counts.")
-    along = anatomical_axis(item) if args.axis is None else None
+    along = slice_direction(item) if args.axis is None else None
     return {
         "labels": labels,
         "axis": item["axis"] if args.axis is None else args.axis,
@@ -183,19 +183,6 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
         "regions": regions,
         "exclusive": exclusive,
     }
-
-
-def anatomical_axis(entry: dict[str, Any]) -> int | None:
-    """Return along what slices are counted: 0 left to right, 1 back to front, 2 foot to head.
-
-    None where pictures are the slices, which do not say.
-    """
-    if entry["reference"] is None:
-        return None
-    import nibabel as nib
-    import numpy as np
-
-    return int(nib.io_orientation(np.asarray(entry["affine"]))[entry["axis"], 0])
 
 
 def predict(
@@ -212,7 +199,7 @@ def predict(
         InputError: its files cannot be used, or it has other channels than the model's set.
     """
     from inspire_d2.data.mri import mri_item
-    from inspire_d2.data.mri_volume import load_case
+    from inspire_d2.data.mri_volume import DIRECTIONS, load_case, slice_direction
     from inspire_d2.data.nifti import write_label_map
     from inspire_d2.data.regions import paint
 
@@ -224,11 +211,12 @@ def predict(
     start = time.monotonic()
     # Where there are labels, a crop to them too would tell the model where they are.
     loaded = load_case(replace(case, labels=()), about["axis"])
-    along = anatomical_axis(loaded.entry)
+    along = slice_direction(loaded.entry)
     if None not in (along, about["along"]) and along != about["along"]:
+        theirs, ours = DIRECTIONS[along], DIRECTIONS[about["along"]]
         raise InputError(
-            f"the slices of {case.name} along axis {about['axis']} go {AXES[along]}, those that "
-            f"the model was trained on {AXES[about['along']]}: name the --axis that does."
+            f"the slices of {case.name} along axis {about['axis']} go {theirs}, those that the "
+            f"model was trained on {ours}: name the --axis that does."
         )
     entry = {**loaded.entry, "image": loaded.image, "label": None}
     item = mapper(mri_item(entry, about["labels"], case.channels))

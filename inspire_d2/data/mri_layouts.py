@@ -1,9 +1,9 @@
 """Where each MRI data set keeps its volumes and labels, and which patient a case is of."""
 
 import csv
-import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,6 @@ from inspire_d2.errors import InputError
 
 __all__ = ["LABEL_SETS", "MRI_LAYOUTS", "Case", "NIFTI", "find_cases", "nifti_stem",
            "patient_of", "since_2023", "walk_files"]  # fmt: skip
-
-logger = logging.getLogger(__name__)
 
 MRI_LAYOUTS = ("brats", "atlas", "lgg", "folders")
 
@@ -75,7 +73,8 @@ def find_cases(
     ``root``); ``index`` is a csv file with the columns name and patient (by default index.csv in
     ``root``, where there is one) for the layouts "lgg" (name of a slice) and "folders" (of a case).
     Cases with missing files go to ``problems``, those without a label only where they must be
-    ``labelled``. Raises InputError when the layout's folders are not there.
+    ``labelled``. Folders of volumes that are no case of BraTS are told on stderr. Raises InputError
+    when the layout's folders are not there.
     """
     for option, folder in (("--root", root), ("--images", images), ("--labels", labels)):
         if folder is not None and not folder.is_dir():
@@ -164,10 +163,11 @@ def _brats(root: Path, problems: Problems) -> list[Case]:
             else:
                 found.setdefault(part, []).append(file)
         if not found:
-            logger.warning(
-                "%s is no case: none of its %d NIfTI files is named as one of %s",
-                folder, len(files), ", ".join(BRATS_CHANNELS),
-            )  # fmt: skip
+            print(
+                f"warning: {folder} is no case: none of its {len(files)} NIfTI files is named as "
+                f"one of {', '.join(BRATS_CHANNELS)}",
+                file=sys.stderr,
+            )
             continue
         usable = True
         for part in (*BRATS_CHANNELS, "seg"):

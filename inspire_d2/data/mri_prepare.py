@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from inspire_d2.data.mri_index import MRI_FORMAT, array_problem, read_mri_index
 from inspire_d2.data.mri_jobs import run_jobs
 from inspire_d2.data.mri_layouts import LABEL_SETS, Case, find_cases, since_2023
 from inspire_d2.data.mri_splits import PatientSplit
-from inspire_d2.data.mri_volume import read_case
+from inspire_d2.data.mri_volume import DIRECTIONS, read_case, slice_direction
 from inspire_d2.data.problems import Problems
 from inspire_d2.errors import InputError, first_few
 
@@ -90,6 +91,7 @@ def prepare_mri(
         sets = sorted(sets, key=lambda allowed: 4 in allowed)
     values = _label_values(entries, sets, problems)
     problems.raise_if_any(_OUTCOME)
+    _warn_of_directions(entries)
     about = {
         "format": MRI_FORMAT,
         "layout": layout,
@@ -236,6 +238,19 @@ def _label_values(
             shown = ", ".join(map(str, allowed))
             problems.add(f"labels outside the set ({shown})", f"{name} ({value})")
     return list(allowed)
+
+
+def _warn_of_directions(entries: dict[str, dict[str, Any]]) -> None:
+    """Say where slices along the axis lie one way in some heads, another way in others."""
+    groups: dict[int | None, list[str]] = {}
+    for name, entry in entries.items():
+        groups.setdefault(slice_direction(entry), []).append(name)
+    if len(groups) > 1:
+        told = "; ".join(
+            f"{DIRECTIONS[direction]} in {len(names)} cases ({first_few(names, 3)})"
+            for direction, names in sorted(groups.items(), key=lambda group: -len(group[1]))
+        )
+        print(f"warning: the slices do not go the same way: {told}", file=sys.stderr)
 
 
 def _count(entries: Sequence[dict[str, Any]]) -> dict[str, int]:

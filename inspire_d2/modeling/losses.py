@@ -90,7 +90,8 @@ class RegionLoss(nn.Module):
             raise InputError(f"regions={self.regions} overlap: with exclusive=True they may not.")
         if not set(values).isdisjoint((0, ignore_value)):
             raise InputError(
-                f"regions={self.regions}: 0 is the background and {ignore_value} is ignored."
+                f"regions={self.regions}: 0 is the background and {ignore_value} is ignored; store "
+                "what is to be found as another label."
             )
         try:
             from monai.losses import DiceLoss  # takes seconds to import, and is an extra

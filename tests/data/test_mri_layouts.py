@@ -213,11 +213,11 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert case.images[0] == tmp_path / "set/a/a_t1.nii.gz"
 
 
-def test_what_is_no_case_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_no_case_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     touch(tmp_path, [f"a/a_{p}.nii.gz" for p in ("t1", "t1ce", "t2", "flair", "seg")])
     touch(tmp_path, ["B/B_t1_bet.nii.gz", "B/B_T1X.nii.gz"])
     assert [case.name for case in find("brats", tmp_path)] == ["a"]
-    assert f"{tmp_path / 'B'} is no case: none of its 2 NIfTI files" in caplog.text
+    assert f"warning: {tmp_path / 'B'} is no case: none of its 2 NIfTI" in capsys.readouterr().err
     stem = ATLAS.format(n=1)
     touch(tmp_path / "atlas", [f"{stem}T1w.nii.gz", f"{stem}label-L_desc-T1lesion_mask.nii.gz"])
     other = ATLAS.format(n=2)

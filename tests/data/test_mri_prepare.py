@@ -269,3 +269,17 @@ def test_what_no_label_tells_the_names_do(
     save_brats(tmp_path, name)["seg"].unlink()
     prepare_mri("--layout", "brats", "--root", tmp_path, "--all", "x", "--allow-missing-labels")
     assert load(tmp_path / "prepared/x.json")["labels"] == values
+
+
+def test_slices_of_two_directions_are_told(
+    tmp_path: Path, prepare_mri: Callable[..., None], capsys: pytest.CaptureFixture
+) -> None:
+    for name, orientation in (("a", "RAS"), ("b", "LPS"), ("c", "permuted")):
+        save_brats(tmp_path, name, affine=ORIENTATIONS[orientation])
+    arguments = ("--layout", "brats", "--root", tmp_path, "--all", "x")
+    prepare_mri(*arguments)
+    told = "from foot to head in 2 cases (a, b); from back to front in 1 cases (c)"
+    assert f"warning: the slices do not go the same way: {told}" in capsys.readouterr().err
+    (tmp_path / "c").rename(tmp_path / ".c")
+    prepare_mri(*arguments)
+    assert "warning" not in capsys.readouterr().err
