@@ -123,8 +123,8 @@ def _left_out(pairs: Sequence[tuple[Row, Row]], ours: Sequence[Row], theirs: Seq
         return ""
     whole = len({case for case, _ in compared} - cases.keys())
     return (
-        f"Compared on {whole} whole cases. Not, or not in every region, on those that one run "
-        f"alone was scored on, or with another truth ({len(cases)}): {first_few(list(cases))}."
+        f"Compared on {whole} cases. Left out, at least in one region, are those that one run "
+        f"alone was scored on, or whose truth differs ({len(cases)}): {first_few(list(cases))}."
     )
 
 

@@ -43,8 +43,8 @@ def test_cases_that_are_not_compared_are_named(run) -> None:
     ours = run("ours", [row("a", 0.9), row("b", 0.1), row("c", 0.2)])
     theirs = run("theirs", [row("a", 0.5), row("b", 0.8, true_voxels=11), row("d", 0.9)])
     page = page_of(ours, theirs)
-    assert "Compared on 1 whole cases." in page
-    assert "with another truth (3): b, c, d." in page
+    assert "Compared on 1 cases." in page
+    assert "whose truth differs (3): b, c, d." in page
     assert "+0.400 to +0.400" not in page  # no interval of one case
     same = page_of(ours, run("same", [row("a", 0.5), row("b", 0.8), row("c", 0.9)]))
     assert "Compared on" not in same and " to " in same
