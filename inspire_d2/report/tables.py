@@ -17,6 +17,13 @@ class Cell(NamedTuple):
     link: str = ""
     tone: str = ""  # a CSS class: "good", "bad"
 
+    @property
+    def sorted_by(self) -> str:
+        """The value as JavaScript's Number reads it; what is no number goes below all."""
+        if self.value is None or math.isnan(self.value):
+            return "-Infinity"
+        return str(self.value).replace("inf", "Infinity")
+
 
 class Table(NamedTuple):
     """A table; a row's first cell heads it."""
