@@ -1,7 +1,7 @@
 """The report's plots."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -16,6 +16,7 @@ from inspire_d2.visualization.curves import Series, draw_curves
 __all__ = ["Point", "curves", "reliability", "scatter", "size_bars"]
 
 BLUE, ORANGE, GREY = "#2f7fd6", "#d9722b", "#8a8f98"
+LINE = 40  # letters that stand side by side in the smallest figure
 
 
 class Point(NamedTuple):
@@ -94,7 +95,7 @@ def scatter(
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(-0.03, 1.03)
-        axes.set(xlabel=x, ylabel=y)
+        axes.set(xlabel=_in_lines(x), ylabel=_in_lines(y))
         if legend and len({point.marked for point in points}) > 1:
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2, fontsize=10)
         return to_svg(figure, label, {point.link: point.tip for point in points})
@@ -110,14 +111,14 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Markup:
         figure = Figure(figsize=(5.2, 4.9), layout="constrained")
         axes, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
         axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-        width = 1 / BINS / len(calibrations)
+        width, shown = 1 / BINS / len(calibrations), []
         for k, ((name, one), colour) in enumerate(
             zip(calibrations.items(), (BLUE, ORANGE), strict=False)
         ):
             there = one.counts > 0
             axes.plot(one.mean_scores[there], one.shares_right[there], "o-", color=colour, ms=5)
-            whose = f"{name}: " if len(calibrations) > 1 else ""
-            axes.lines[-1].set_label(f"{whose}ECE {one.error:.3f}")
+            whose = f"{_in_lines(name)}: " if len(calibrations) > 1 else ""
+            shown.append((axes.lines[-1], f"{whose}ECE {one.error:.3f}"))
             left = np.arange(BINS) / BINS + k * width
             below.bar(left, one.counts, width * 0.92, align="edge", color=colour, linewidth=0)
         of = next(iter(calibrations.values())).of
@@ -128,7 +129,7 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Markup:
             below.set_yscale("log")
             below.yaxis.set_minor_formatter(NullFormatter())
         below.yaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.legend(loc="upper left", fontsize=10)
+        _legend(axes, shown)
         for one in (axes, below):
             one.grid(alpha=0.25)
         return to_svg(figure, f"reliability of {of}: share right by score")
@@ -140,18 +141,43 @@ def size_bars(
     """Draw bars side by side: for each size in ``names`` a value of each group."""
     with drawing():
         figure, axes = _axes(5.2, 3.4)
-        places, width = np.arange(len(names)), 0.8 / len(groups)
+        places, width, shown = np.arange(len(names)), 0.8 / len(groups), []
         for k, ((group, values), colour) in enumerate(
             zip(groups.items(), (BLUE, ORANGE, GREY), strict=False)
         ):
             at = places - 0.4 + (k + 0.5) * width
-            bars = axes.bar(at, values, width * 0.94, color=colour, label=group, linewidth=0)
+            bars = axes.bar(at, values, width * 0.94, color=colour, linewidth=0)
+            shown.append((bars, _in_lines(group)))
             axes.bar_label(bars, [f"{v:g}" if v else "0" for v in values], fontsize=9, padding=1)
         axes.set_xticks(places, names)
         axes.set(xlabel=x, ylabel=y)
         axes.margins(y=0.14)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(groups), fontsize=10)
+        _legend(axes, shown)
         return to_svg(figure, label)
+
+
+def _legend(axes: Axes, shown: Sequence[tuple[Any, str]]) -> None:
+    """Name what is drawn, above it, side by side where that fits.
+
+    Both are handed over: of labels that it looks for, matplotlib leaves out what begins with _.
+    """
+    letters = sum(len(label) for _, label in shown)  # in a smaller font than the axes'
+    columns = len(shown) if letters <= 1.1 * LINE else 1
+    handles, labels = zip(*shown, strict=True)
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    axes.legend(handles, labels, ncols=columns, fontsize=10, **place)
+
+
+def _in_lines(name: str) -> str:
+    """Break a long name, such as a run's, at a separator; of a very long one show both ends."""
+    if len(name) > 3 * LINE:
+        name = f"{name[:LINE]}…{name[-LINE:]}"
+    lines = []
+    while len(name) > LINE:
+        cut = 1 + max(name.rfind(one, LINE // 2, LINE) for one in " ,_-/.")
+        lines.append(name[: cut or LINE])
+        name = name[cut or LINE :]
+    return "\n".join([*lines, name])
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:

@@ -146,6 +146,31 @@ def test_window_needs_no_sideways_scrolling(
                 assert contrast(tab, one) >= 4.5, one
 
 
+@pytest.mark.parametrize("letters", [40, 80])
+def test_long_names_of_runs_fit(
+    browser, runs: tuple[Path, Path], tmp_path: Path, letters: int
+) -> None:
+    # The second is such as matplotlib leaves out of legends by itself.
+    names = [f"{begin}_{'r50_inspire_' * 8}"[:letters] for begin in ("htc", "_mask")]
+    folders = [shutil.copytree(run, tmp_path / n) for run, n in zip(runs, names, strict=True)]
+    path, _ = write_report(*folders, output=tmp_path / "page.html")
+    for width in (360, 1280):
+        with browser.open(path.as_uri(), viewport={"width": width, "height": 800}) as tab:
+            assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
+    with browser.open(path.as_uri()) as tab:
+        outside = tab.evaluate("""() => Array.from(document.querySelectorAll(".plot svg text"))
+            .filter(text => {
+                const one = text.getBoundingClientRect();
+                const all = text.closest("svg").getBoundingClientRect();
+                return one.left < all.left - 1 || one.right > all.right + 1
+                    || one.top < all.top - 1 || one.bottom > all.bottom + 1;
+            }).map(text => text.textContent)""")
+        assert outside == []
+        for plot in tab.locator("#errors svg, #calibration svg").all():
+            said = "".join(plot.locator("text").all_text_contents())
+            assert all(name in said for name in names)
+
+
 def contrast(tab, selector: str) -> float:
     """Return the contrast of an element's text with the page, by WCAG's formula."""
     colours = tab.evaluate(
