@@ -106,6 +106,8 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
         args.init_checkpoint = find_checkpoint(
             cfg, eval_only=args.eval_only, resume=args.resume, named=named
         )
+        if args.eval_only:
+            cfg.train.init_checkpoint = args.init_checkpoint  # its config says what was scored
     check_datasets(cfg, ("test",) if args.eval_only else ("train", "test"))
     if args.eval_only:
         # A score's log and config stand beside its results, not over those of the training.

@@ -16,6 +16,7 @@ from inspire_d2.data import prepare, splits
 from inspire_d2.data.synthetic import write_synthetic_set
 from inspire_d2.engine import trainer
 from inspire_d2.engine.arguments import argument_parser
+from inspire_d2.engine.config import load_config
 from inspire_d2.engine.hooks import MemoryMonitor
 from inspire_d2.engine.signals import CODES, RESUME_ME, stop_signals
 from inspire_d2.errors import InputError
@@ -103,6 +104,8 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     assert (first / "config.yaml").read_text() == config
     again = json.loads((first / "evaluation" / "evaluation.json").read_text())
     assert again == json.loads((first / "evaluation.json").read_text())
+    config = load_config(str(first / "evaluation" / "config.yaml"))
+    assert config.train.init_checkpoint == str(first / "model_final.pth")
 
     # So does each of several; one that does not fit is told at the end, and the others are done.
     torch.save({"model": {"foreign": torch.ones(1)}}, first / "model_x.pth")

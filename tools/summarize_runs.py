@@ -3,7 +3,8 @@
 
     python tools/summarize_runs.py runs/polyp/mask_rcnn_r18_fpn runs/polyp/mask_rcnn_r18_inspire
 
-Reads each run's evaluation.json, metrics.json and config.yaml, writes nothing.
+Reads each run's metrics.json, config.yaml and evaluation.json, or that of --eval-only where it is
+newer; writes nothing.
 """
 
 import argparse
@@ -40,13 +41,19 @@ def summarize(run: Path) -> dict[str, str]:
         InputError: the run has not been scored, or its files cannot be read.
     """
     from inspire_d2.engine.config import load_config
+    from inspire_d2.engine.run_folder import find_scores
 
+    if not (run / "config.yaml").is_file():
+        raise InputError(f"{run} holds no config.yaml: it is no output folder of train_net.py.")
+    cfg = load_config(str(run / "config.yaml"))
+    folder, _, note = find_scores(run, cfg)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
     try:
-        scores = json.loads((run / "evaluation.json").read_text())
+        scores = json.loads((folder / "evaluation.json").read_text())
         lines = [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{run} is not a finished run: {error}.") from error
-    cfg = load_config(str(run / "config.yaml"))
     try:
         return _row(run, scores, lines, cfg)
     except (AttributeError, TypeError, ValueError) as error:

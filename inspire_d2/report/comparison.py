@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from inspire_d2.engine.run_folder import run_names
 from inspire_d2.errors import InputError
 from inspire_d2.report import about
 from inspire_d2.report.blocks import Card, Figure, Gallery, Page, Section, Text
@@ -81,13 +82,9 @@ def _tell_apart(ours: Subject, theirs: Subject) -> None:
     """Name runs whose folders have one name by as many of the folders above as tell them apart."""
     if ours.name != theirs.name:
         return
-    parts = [one.run.folder.resolve().parts for one in (ours, theirs)]
-    for depth in range(2, max(map(len, parts)) + 1):
-        names = ["/".join(one[-depth:]) for one in parts]
-        if names[0] != names[1]:
-            ours.run.name, theirs.run.name = names
-            return
-    theirs.run.name += " (again)"
+    ours.run.name, theirs.run.name = run_names([ours.run.folder, theirs.run.folder])
+    if ours.name == theirs.name:
+        theirs.run.name += " (again)"
 
 
 def _pairs(ours: Subject, theirs: Subject) -> list[PAIR]:

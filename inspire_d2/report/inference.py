@@ -69,6 +69,8 @@ def predict(
     """
     with _quiet():
         cfg, model = load_trained(run.folder, checkpoint=checkpoint, device=device)
+        cfg.dataloader.test = run.cfg.dataloader.test
+        cfg.dataloader.evaluator = run.cfg.dataloader.evaluator
         loader = instantiate(cfg.dataloader.test)
     collector = None if truth is None else _Collector(truth, run.threshold)
     with tempfile.TemporaryDirectory(prefix="inspire_d2_report_") as folder:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig
 
 from inspire_d2.engine.checkpoint_files import newest_checkpoint
 from inspire_d2.engine.config import load_config
+from inspire_d2.engine.run_folder import find_scores
 from inspire_d2.errors import InputError
 from inspire_d2.report.log import LogFacts, read_log
 from inspire_d2.visualization.curves import Series, read_metrics
@@ -27,13 +28,14 @@ class Run:
 
     folder: Path
     name: str
-    cfg: DictConfig
+    cfg: DictConfig  # what is scored, and how, is that of the scores
     yaml: str
     series: Series = field(default_factory=dict)
     evaluation: dict[str, dict[str, float | None]] = field(default_factory=dict)
     log: LogFacts = field(default_factory=LogFacts)
     checkpoint: str = ""  # the newest that is whole
     results: Path = Path()  # where its scores lie: the folder, or evaluation/ in it
+    note: str = ""  # what a reader must know of them
 
     @property
     def evaluators(self) -> dict[str, DictConfig]:
@@ -85,8 +87,10 @@ def read_run(folder: Path) -> Run:
     run.log = read_log(folder / "log.txt")
     with contextlib.suppress(InputError):  # what is saved of its scores can do without weights
         run.checkpoint = newest_checkpoint(str(folder))
-    places = (folder, folder / "evaluation")
-    run.results = next((p for p in places if (p / "evaluation.json").is_file()), folder)
+    run.results, scored, run.note = find_scores(folder, cfg)
+    if scored is not cfg:
+        cfg.dataloader.test = scored.dataloader.test
+        cfg.dataloader.evaluator = scored.dataloader.evaluator
     evaluation = read_json(run.results / "evaluation.json") or {}
     tasks = evaluation.values() if isinstance(evaluation, dict) else [evaluation]
     if not all(isinstance(task, dict) for task in tasks):

@@ -62,7 +62,8 @@ def gather(
             named cannot be used. What else is missing becomes a note.
     """
     run = read_run(folder)
-    subject = Subject(run, evaluation=run.evaluation, parameters=run.log.parameters)
+    notes = [run.note] if run.note else []
+    subject = Subject(run, evaluation=run.evaluation, parameters=run.log.parameters, notes=notes)
     model = _Model(subject, checkpoint, device, may_predict)
     if run.has_volumes:
         _gather_volumes(subject, model)

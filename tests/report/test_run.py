@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.errors import InputError
 from inspire_d2.report.log import LogFacts, read_log
 from inspire_d2.report.run import read_run
+from inspire_d2.report.subject import gather
 
 
 def test_log(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -42,6 +44,19 @@ def test_run(runs: tuple[Path, Path], tmp_path: Path) -> None:
     (copy / "metrics.json").write_text("")
     run = read_run(copy)
     assert run.results == copy / "evaluation" and "segm" in run.evaluation and run.series == {}
+
+
+def test_newer_scores_of_eval_only(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(runs[0], tmp_path / "run")
+    other = shutil.copytree(runs[1], run / "evaluation")
+    cfg = load_config(str(other / "config.yaml"), ["train.init_checkpoint=foreign.pth"])
+    cfg.dataloader.evaluator.evaluators[1].score_threshold = 0.25
+    save_config(cfg, str(other / "config.yaml"))
+    (other / "evaluation.json").touch()
+    subject = gather(run)
+    assert subject.evaluation == json.loads((runs[1] / "evaluation.json").read_text())
+    assert subject.run.threshold == 0.25
+    assert "--eval-only" in subject.notes[0] and "checkpoint foreign.pth" in subject.notes[0]
 
 
 def test_a_run_whose_weights_are_gone(runs: tuple[Path, Path], tmp_path: Path) -> None:
