@@ -9,18 +9,19 @@ from inspire_d2.report.blocks import Card, Figure, Gallery, Page, Section, Text
 from inspire_d2.report.cards import picture, row_id
 from inspire_d2.report.cases import Case
 from inspire_d2.report.intervals import ratio_interval
+from inspire_d2.report.pairing import Pair, pair_cases
 from inspire_d2.report.pictures import overlay, photo
 from inspire_d2.report.plots import Point, scatter, size_bars
 from inspire_d2.report.sections import calibration_section, setup_section, training_section
 from inspire_d2.report.sizes import COCO_SIZES, POLYP_SIZES, count_by_size
 from inspire_d2.report.subject import Subject
 from inspire_d2.report.tables import Cell, Table, number, percent, plain_table
+from inspire_d2.report.truth import test_set_names
 from inspire_d2.report.volumes import compare_volumes, difference_cells
 
 __all__ = ["compare"]
 
 SHOWN = 10  # cases in which either run leads
-PAIR = tuple[Case, Case]
 # Tasks of evaluation.json whose metrics are fractions 0..1, others are in percent
 FRACTIONS = ("polyp", "polyp_protocol", "volume")
 
@@ -40,8 +41,8 @@ def compare(ours: Subject, theirs: Subject) -> Page:
     for one in (ours, theirs):
         notes = [*one.notes, *about.data_table(one)[1]]
         page.notes += [f"{one.name}: {note}" for note in notes]
-    pairs = _pairs(ours, theirs)
-    metrics = _metrics_table(ours, theirs)
+    pairs = pair_cases(ours.cases, theirs.cases)
+    metrics = _metrics_table(ours, theirs, same_set=_is_same_set(pairs, ours, theirs))
     volumes = compare_volumes(ours, theirs)
     if not (pairs or metrics or volumes):
         raise InputError(
@@ -87,21 +88,21 @@ def _tell_apart(ours: Subject, theirs: Subject) -> None:
         theirs.run.name += " (again)"
 
 
-def _pairs(ours: Subject, theirs: Subject) -> list[PAIR]:
-    """Return the cases of images that both runs were scored on, with the same truth."""
+def _is_same_set(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> bool:
+    """Whether both were scored on the same cases; on sets of one name where no cases are known."""
+    if not all(one.cases or one.volumes for one in (ours, theirs)):
+        return test_set_names(ours.run.cfg) == test_set_names(theirs.run.cfg)
+    volumes = [
+        {(row["case"], row["region"], row["true_voxels"]) for row in one.volumes}
+        for one in (ours, theirs)
+    ]
+    return len(pairs) == len(ours.cases) == len(theirs.cases) and volumes[0] == volumes[1]
 
-    def key(case: Case) -> tuple:
-        return case.item.name, case.num_true, round(case.truth_pixels)
 
-    other = {key(case): case for case in theirs.cases}
-    pairs = [(case, other.get(key(case))) for case in ours.cases]
-    return [(a, b) for a, b in pairs if b is not None]
-
-
-def _key_table(pairs: Sequence[PAIR], ours: Subject, theirs: Subject) -> Table:
+def _key_table(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> Table:
     positives = [pair for pair in pairs if pair[0].num_true]
     negatives = [pair for pair in pairs if not pair[0].num_true]
-    means: list[tuple[str, Sequence[PAIR], Callable[[Case], float], bool]] = []
+    means: list[tuple[str, Sequence[Pair], Callable[[Case], float], bool]] = []
     if _both_polyps(ours, theirs):
         means.append(("Dice", positives, lambda case: case.dice, True))
         means.append(("IoU", positives, lambda case: case.iou, True))
@@ -145,7 +146,7 @@ def _turned(one: Cell) -> Cell:
     return one._replace(tone={"good": "bad", "bad": "good"}.get(one.tone, ""))
 
 
-def _found_cells(positives: Sequence[PAIR]) -> list[Cell]:
+def _found_cells(positives: Sequence[Pair]) -> list[Cell]:
     """Return the shares found: both have one denominator, so the difference is a ratio as well."""
     total = [a.num_true for a, _ in positives]
     difference = ratio_interval([a.num_found - b.num_found for a, b in positives], total)
@@ -160,7 +161,7 @@ def _found_cells(positives: Sequence[PAIR]) -> list[Cell]:
     ]
 
 
-def _metrics_table(ours: Subject, theirs: Subject) -> Table | None:
+def _metrics_table(ours: Subject, theirs: Subject, *, same_set: bool) -> Table | None:
     """Lay the metrics of both runs' evaluation.json side by side."""
     rows = []
     for task, metrics in ours.evaluation.items():
@@ -176,10 +177,12 @@ def _metrics_table(ours: Subject, theirs: Subject) -> Table | None:
         return None
     head = ["metric", ours.name, theirs.name, "difference"]
     note = "Each run's evaluation.json: bbox, segm and other tasks of COCO in percent."
+    if not same_set:
+        note += " The runs were not scored on the same set: each has the figures of its own."
     return plain_table(head, rows, "All figures of both", note=note, sortable=len(rows) > 12)
 
 
-def _errors(pairs: Sequence[PAIR], ours: Subject, theirs: Subject) -> Section:
+def _errors(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> Section:
     section = Section("errors", "Where they differ")
     polyps = _both_polyps(ours, theirs)
     points = [
@@ -215,7 +218,7 @@ def _errors(pairs: Sequence[PAIR], ours: Subject, theirs: Subject) -> Section:
     return section
 
 
-def _pictures(pairs: Sequence[PAIR], ours: Subject, theirs: Subject) -> Section:
+def _pictures(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> Section:
     section = Section("cases", "Cases that differ most")
     pairs = [pair for pair in pairs if all(case.detailed for case in pair) and pair[0].num_true]
     pairs = sorted(pairs, key=lambda pair: pair[0].score - pair[1].score)
@@ -236,7 +239,7 @@ def _pictures(pairs: Sequence[PAIR], ours: Subject, theirs: Subject) -> Section:
     return section
 
 
-def _card(pair: PAIR, ours: Subject, theirs: Subject) -> Card | None:
+def _card(pair: Pair, ours: Subject, theirs: Subject) -> Card | None:
     item = pair[0].item
     pixels = photo(item)
     if pixels is None:
@@ -251,7 +254,7 @@ def _card(pair: PAIR, ours: Subject, theirs: Subject) -> Card | None:
     return Card(item.name, f"#{row_id(pair[0])}", lines, pictures)
 
 
-def _image_table(pairs: Sequence[PAIR], ours: Subject, theirs: Subject) -> Table:
+def _image_table(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> Table:
     """List the images, those in which the first run falls behind most at the top."""
     score = "Dice" if _both_polyps(ours, theirs) else "F1"
     centres = any(a.item.centre for a, _ in pairs)

@@ -46,8 +46,10 @@ def test_cases_that_are_not_compared_are_named(run) -> None:
     assert "Compared on 1 cases." in page
     assert "whose truth differs (3): b, c, d." in page
     assert "+0.400 to +0.400" not in page  # no interval of one case
+    assert "not scored on the same set" in page  # of the table of all figures
     same = page_of(ours, run("same", [row("a", 0.5), row("b", 0.8), row("c", 0.9)]))
     assert "Compared on" not in same and " to " in same
+    assert "not scored on the same set" not in same
 
 
 @pytest.mark.parametrize("rows", [[{"case": "a", "dice": 0.5}], {"a": 1}, [1, 2]])
