@@ -12,6 +12,7 @@ from detectron2.modeling.postprocessing import sem_seg_postprocess
 from inspire_d2.data.polyp import polyp_dataset
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.evaluation.polyp_masks import annotation_masks
+from inspire_d2.evaluation.volume_report import RECORD_KEYS
 from inspire_d2.report import subject as subjects
 from inspire_d2.report.subject import gather
 from tools.report import main
@@ -173,7 +174,8 @@ def test_model_that_cannot_be_run_is_a_note(
 def test_volumes(tmp_path: Path, capsys: Capture) -> None:
     cfg = load_config(str(ROOT / "configs" / "mri" / "lgg_unet_inspire.py"))
     rows = [
-        {
+        dict.fromkeys(RECORD_KEYS, 1)
+        | {
             **{"case": f"<b>case{k}", "patient": f"p{k}", "region": region, "dice": dice},
             **{"hd95": 2.0, "assd": 1.0, "lesion_precision": 1.0, "lesion_recall": 0.5},
             **{"lesion_f1": 0.67, "true_voxels": 100 * k, "predicted_voxels": 90},
