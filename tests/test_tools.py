@@ -1,6 +1,5 @@
 """The scripts in tools/."""
 
-import json
 import runpy
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import torchvision
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling.backbone.resnet import BasicStem, ResNet
 from torch import nn
-
-from inspire_d2.engine.config import load_config, save_config
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
@@ -74,18 +71,3 @@ def test_only_a_pkl_is_written(tmp_path, capsys):
             main(["resnet18", str(tmp_path / name), "--weights", str(tmp_path / "theirs.pth")])
         assert error.value.code == 2
         assert "name a file that ends in .pkl" in capsys.readouterr().err
-
-
-def test_a_summary_tells_how_far_a_run_got(tmp_path, capsys):
-    main = runpy.run_path(str(TOOLS / "summarize_runs.py"))["main"]
-    for name, done in (("half", 500), ("whole", 1000)):
-        (tmp_path / name).mkdir()
-        config = str(TOOLS.parent / "configs/polyp/mask_rcnn_r18_fpn.py")
-        save_config(load_config(config, ["train.max_iter=1000"]), f"{tmp_path}/{name}/config.yaml")
-        lines = [{"iteration": done - 21, "time": 1.0}, {"iteration": done - 1, "time": 1.0}]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (tmp_path / name / "metrics.json").write_text(text)
-        (tmp_path / name / "evaluation.json").write_text('{"polyp": {"Dice": 0.5}}')
-    main([str(tmp_path / "half"), str(tmp_path / "whole")])
-    half, whole = capsys.readouterr().out.splitlines()[2:]
-    assert "| 500 of 1000 x 4 |" in half and "| 1000 x 4 |" in whole

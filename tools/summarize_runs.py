@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,20 @@ SCORES = (
     ("IoU", "polyp", "IoU", ".3f"),
     ("polyps found", "polyp", "recall", ".3f"),
     ("false positives/image", "polyp", "fp_per_image", ".2f"),
+    ("volume Dice", "volume", "Dice", ".3f"),
+    ("mIoU", "sem_seg", "mIoU", ".1f"),
+    ("PQ", "panoptic_seg", "PQ", ".1f"),
 )
+# Column, key in the lines of metrics.json, what is made of them, format
+COSTS = (
+    ("s/iteration", "time", statistics.median, ".2f"),
+    ("peak memory, GB", "memory_gb", max, ".1f"),
+)
+NOTHING = "-"
 
 
-def summarize(run: Path) -> dict[str, str]:
-    """Read one run's row.
+def summarize(run: Path, name: str) -> dict[str, str]:
+    """Read the row of a run that goes by that name.
 
     Raises:
         InputError: the run has not been scored, or its files cannot be read.
@@ -55,7 +65,7 @@ def summarize(run: Path) -> dict[str, str]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{run} is not a finished run: {error}.") from error
     try:
-        return _row(run, scores, lines, cfg)
+        return {"run": name} | _row(scores, lines, cfg)
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"{run} is not a run of train_net.py: its evaluation.json, metrics.json or config.yaml "
@@ -63,29 +73,35 @@ def summarize(run: Path) -> dict[str, str]:
         ) from error
 
 
-def _row(
-    run: Path, scores: dict[str, Any], lines: list[dict[str, Any]], cfg: "DictConfig"
-) -> dict[str, str]:
+def _row(scores: dict[str, Any], lines: list[dict[str, Any]], cfg: "DictConfig") -> dict[str, str]:
     iterations = str(cfg.train.max_iter)
     done = lines[-1].get("iteration", -1) + 1 if lines else 0
     if done < cfg.train.max_iter:
         iterations = f"{done} of {iterations}"
     row = {
-        "run": run.name,
         "seed": str(cfg.train.seed),
         "iterations x images": f"{iterations} x {cfg.dataloader.train.total_batch_size}",
     }
     for name, task, metric, form in SCORES:
         value = scores.get(task, {}).get(metric)
-        row[name] = "-" if value is None else format(value, form)
-    row["s/iteration"] = _median(lines, "time", ".2f")
-    row["peak memory, GB"] = _median(lines[-3:], "memory_gb", ".1f")
+        row[name] = NOTHING if value is None else format(value, form)
+    for name, key, reduce, form in COSTS:
+        values = [line[key] for line in lines if key in line]
+        row[name] = format(reduce(values), form) if values else NOTHING
     return row
 
 
-def _median(lines: list[dict[str, Any]], key: str, form: str) -> str:
-    values = [line[key] for line in lines if key in line]
-    return format(statistics.median(values), form) if values else "-"
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Lay rows of the same columns out as a table, without columns in which no row has anything."""
+    names = [name for name in rows[0] if any(row[name] != NOTHING for row in rows)]
+    lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(map(_as_cell, line))} |" for line in lines)
+
+
+def _as_cell(text: str) -> str:
+    """Escape what would end a cell; a folder's name may hold anything."""
+    text = text.encode(errors="replace").decode()  # it may be no UTF-8
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -96,11 +112,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="output folders of train_net.py")
     args = parser.parse_args(argv)
     with exit_on_input_error():
-        rows = [summarize(run) for run in args.runs]
-    print("| " + " | ".join(rows[0]) + " |")
-    print("|" + "---|" * len(rows[0]))
-    for row in rows:
-        print("| " + " | ".join(row.values()) + " |")
+        from inspire_d2.engine.run_folder import run_names
+
+        named = zip(args.runs, run_names(args.runs), strict=True)
+        print(markdown([summarize(run, name) for run, name in named]))
 
 
 if __name__ == "__main__":
