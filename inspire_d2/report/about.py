@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from inspire_d2.data.coco_checks import read_coco
 from inspire_d2.errors import InputError
+from inspire_d2.report.run import Run
 from inspire_d2.report.subject import Subject
 from inspire_d2.report.tables import Table, plain_table
 
@@ -103,9 +104,10 @@ def cost_rows(subject: Subject) -> list[tuple[str, str]]:
         rows.append(("parameters", text))
     if seconds := [value for _, value in run.series.get("time", ())]:
         median = statistics.median(seconds)
-        total = datetime.timedelta(seconds=round(median * run.cfg.train.max_iter))
+        done = _iterations_done(run)
+        total = datetime.timedelta(seconds=round(median * done))
         rows.append(("seconds an iteration", f"{median:.3g} (median)"))
-        rows.append(("training", f"about {total} (h:mm:ss), {run.cfg.train.max_iter} iterations"))
+        rows.append(("training", f"about {total} (h:mm:ss), {done} iterations"))
     if memory := [value for _, value in run.series.get("memory_gb", ())]:
         rows.append(("peak memory in training", f"{max(memory):.1f} GB a process"))
     if run.log.seconds_per_image is not None:
@@ -124,7 +126,7 @@ def headline(subject: Subject) -> str:
         text += f" ({subject.parameters:.1f} M parameters)"
     batch = _get(cfg, "dataloader.train.total_batch_size")
     text += f", trained on data set {_set_name(cfg, 'train')}"
-    text += f" for {_iterations(subject)} iterations"
+    text += f" for {_iterations(subject.run)} iterations"
     text += f" of {batch} images" if batch else ""
     text += f". Scored on data set {_set_name(cfg, 'test')}"
     if subject.volumes:
@@ -141,13 +143,17 @@ def headline(subject: Subject) -> str:
     return text + "."
 
 
-def _iterations(subject: Subject) -> str:
+def _iterations(run: Run) -> str:
     """Return the iterations trained, of how many where the run has not come to its end."""
-    run, last = subject.run, subject.run.cfg.train.max_iter
-    lines = run.series.get("total_loss")
+    done, last = _iterations_done(run), run.cfg.train.max_iter
+    return str(last) if done == last else f"{done} of {last}"
+
+
+def _iterations_done(run: Run) -> int:
+    lines, last = run.series.get("total_loss"), run.cfg.train.max_iter
     if lines and lines[-1][0] + 1 < last and not (run.folder / "model_final.pth").exists():
-        return f"{lines[-1][0] + 1} of {last}"
-    return str(last)
+        return lines[-1][0] + 1
+    return last
 
 
 def _counts(content: dict[str, Any]) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ import pytest
 
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.errors import InputError
+from inspire_d2.report.about import cost_rows, headline
 from inspire_d2.report.log import LogFacts, read_log
 from inspire_d2.report.run import read_run
 from inspire_d2.report.subject import gather
@@ -57,6 +58,18 @@ def test_newer_scores_of_eval_only(runs: tuple[Path, Path], tmp_path: Path) -> N
     assert subject.evaluation == json.loads((runs[1] / "evaluation.json").read_text())
     assert subject.run.threshold == 0.25
     assert "--eval-only" in subject.notes[0] and "checkpoint foreign.pth" in subject.notes[0]
+
+
+def test_training_costs_what_was_trained(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(runs[0], tmp_path / "run")
+    save_config(
+        load_config(str(run / "config.yaml"), ["train.max_iter=90000"]), str(run / "config.yaml")
+    )
+    subject = gather(run)
+    assert dict(cost_rows(subject))["training"] == "about 0:00:30 (h:mm:ss), 60 iterations"
+    assert "for 60 of 90000 iterations" in headline(subject)
+    (run / "model_final.pth").touch()
+    assert dict(cost_rows(subject))["training"] == "about 12:30:00 (h:mm:ss), 90000 iterations"
 
 
 def test_a_run_whose_weights_are_gone(runs: tuple[Path, Path], tmp_path: Path) -> None:
