@@ -21,8 +21,13 @@ Series = dict[str, list[tuple[int, float]]]  # name: its (iteration, value), in 
 
 # What Detectron2 records while it trains looks like TASK/METRIC too.
 _TRAINING_TASKS = ("fast_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet", "roi_head", "rpn")
-_PERCENT_TASKS = ("bbox", "segm", "keypoints", "box_proposals")
-_PERCENT_SHOWN = ("AP", "AP50", "AP75")  # of COCO's many: what is read at a glance
+_AP = ("AP", "AP50", "AP75")
+_PERCENT = {  # task: of its many metrics, what is read at a glance
+    **dict.fromkeys(("bbox", "segm", "keypoints", "box_proposals"), _AP),
+    "sem_seg": ("mIoU", "fwIoU"),
+    "panoptic_seg": ("PQ",),
+}
+_OTHER_UNITS = ("per_image", "HD95", "ASSD")  # may be below 1, too
 
 
 def plot_curves(metrics_json: str | os.PathLike, output_png: str | os.PathLike) -> None:
@@ -74,8 +79,8 @@ def draw_curves(series: Mapping[str, list[tuple[int, float]]]) -> Figure:
     """Draw what :func:`read_metrics` returns: a figure with one panel for each kind of value.
 
     The panels are the losses (the total in black), the learning rate, and the evaluation metrics:
-    in percent (COCO's AP, AP50 and AP75) and as fractions (Dice and others). A kind that does not
-    occur has no panel.
+    in percent (COCO's AP, AP50 and AP75, mIoU, PQ) and as fractions (Dice and others). A kind that
+    does not occur has no panel.
     """
     losses = [name for name in series if "loss" in name and "/" not in name]
     losses.sort(key=lambda name: (name != "total_loss", name))
@@ -104,10 +109,10 @@ def _evaluation_names(series: Mapping[str, list[tuple[int, float]]]) -> tuple[li
         task, _, metric = name.partition("/")
         if not metric or task.startswith(_TRAINING_TASKS):
             continue
-        if task in _PERCENT_TASKS:
-            if metric in _PERCENT_SHOWN:
+        if task in _PERCENT:
+            if metric in _PERCENT[task]:
                 percent.append(name)
-        elif all(0 <= value <= 1 for _, value in points) and "per_image" not in metric:
+        elif not metric.endswith(_OTHER_UNITS) and all(0 <= value <= 1 for _, value in points):
             fraction.append(name)
     return percent, fraction
 

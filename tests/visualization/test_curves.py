@@ -68,6 +68,25 @@ def test_a_low_ap_is_still_in_percent():
     assert [axes.get_title() for axes in figure.axes] == ["Evaluation (%)"]
 
 
+def test_semantic_and_panoptic_scores_are_in_percent():
+    figure = draw_curves(
+        {
+            "sem_seg/mIoU": [(9, 0.4), (19, 30.0)],
+            "sem_seg/IoU-sky": [(9, 0.4), (19, 30.0)],
+            "panoptic_seg/PQ": [(9, 0.2), (19, 20.0)],
+        }
+    )
+    (axes,) = figure.axes
+    assert axes.get_title() == "Evaluation (%)"
+    assert [line.get_label() for line in axes.lines] == ["sem_seg/mIoU", "panoptic_seg/PQ"]
+
+
+def test_numbers_and_distances_are_no_fractions():
+    names = ("volume/Dice", "volume/WT HD95", "volume/WT ASSD", "polyp/fp_per_image")
+    (axes,) = draw_curves({name: [(9, 0.4)] for name in names}).axes
+    assert [line.get_label() for line in axes.lines] == ["volume/Dice"]
+
+
 def test_file_is_written_with_ink(metrics_json, tmp_path):
     output = tmp_path / "new" / "curves.png"
     plot_curves(metrics_json, output)
