@@ -15,15 +15,11 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from inspire_d2.data.images import unreadable, upright_size
+from inspire_d2.data.masks import THRESHOLD, mask_levels, why_not_a_mask
 
-__all__ = ["CONNECTIVITY", "THRESHOLD", "Reading", "mask_to_instances", "read_pair"]
+__all__ = ["CONNECTIVITY", "Reading", "mask_to_instances", "read_pair"]
 
-THRESHOLD = 127  # a pixel above it is polyp
 CONNECTIVITY = 8  # pixels that touch at a corner belong to one polyp
-NEAR_BLACK, NEAR_WHITE = 7, 248  # JPEG noise stays below and above
-MAX_GREY = 0.05  # share of mid-grey pixels, away from the outline, that a mask may hold
-MAX_DIRT = 0.001  # share of dark grey pixels that a mask without any white may hold
-OUTLINE = 3  # pixels on each side of an outline that smoothing or JPEG turn grey
 
 
 @dataclass(frozen=True)
@@ -52,15 +48,15 @@ def read_pair(image_file: Path, mask_file: Path, min_area: int) -> Reading:
         return Reading(problem=("unreadable images", _reason(image_file, error)))
     try:
         mask, mask_hash = _open(mask_file)
-        mask_format = mask.format
+        lossy = mask.format in ("JPEG", "MPO", "WEBP")
         mask = ImageOps.exif_transpose(mask)
-        levels = _mask_levels(mask)
+        levels = mask_levels(mask)
     except Exception as error:
         return Reading(problem=("unreadable masks", _reason(mask_file, error)))
     if mask.size != (width, height):
         sizes = f"{width}x{height} and {mask.size[0]}x{mask.size[1]}"
         return Reading(problem=("images and masks of different size", f"{image_file} ({sizes})"))
-    complaint = _why_not_a_mask(levels, lossy=mask_format in ("JPEG", "MPO", "WEBP"))
+    complaint = why_not_a_mask(levels, min_area, lossy)
     if complaint:
         return Reading(problem=("masks that are not black and white", f"{mask_file} ({complaint})"))
     instances, specks = mask_to_instances(levels > THRESHOLD, min_area)
@@ -111,40 +107,3 @@ def _open(path: Path) -> tuple[Image.Image, bytes]:
 
 def _reason(path: Path, error: Exception) -> str:
     return f"{path} ({unreadable(error)})"
-
-
-def _mask_levels(mask: Image.Image) -> np.ndarray:
-    """Return the mask's grey levels (H, W) in uint8, whatever it is stored as."""
-    if mask.mode == "P":
-        indices = np.asarray(mask)
-        levels = np.asarray(mask.convert("RGB").convert("L"))
-        used = np.unique(indices)
-        if len(used) == 2 and used[0] == 0 and levels[indices == 0][0] <= THRESHOLD:
-            return np.where(indices > 0, 255, 0).astype(np.uint8)  # background and one colour
-        return levels
-    if mask.mode.startswith("I"):  # 16 bits and more
-        wide = np.asarray(mask).astype(np.int64)
-        return (wide // 257 if wide.max() > 255 else wide).clip(0, 255).astype(np.uint8)
-    return np.asarray(mask.convert("L"))
-
-
-def _why_not_a_mask(levels: np.ndarray, lossy: bool) -> str | None:
-    """Return what speaks against a mask of levels (H, W), None if nothing does.
-
-    A mask is no mask when it is neither black nor has a white pixel, or holds too much grey.
-
-    Mid-grey are the levels 8..247. Up to 5 % of them are taken for smoothed edges anywhere; more
-    only within 3 pixels of the outline, and never half of the picture.
-    """
-    highest = int(levels.max())
-    indices = not lossy and 0 < highest <= NEAR_BLACK
-    if indices or (highest <= THRESHOLD and (levels > NEAR_BLACK).mean() > MAX_DIRT):
-        return f"its highest level is {highest}, save it as 0 and 255"
-    grey = (levels > NEAR_BLACK) & (levels < NEAR_WHITE)
-    if grey.mean() <= MAX_GREY:
-        return None
-    white, width = levels > THRESHOLD, 2 * OUTLINE + 1
-    outline = ndimage.maximum_filter(white, width) != ndimage.minimum_filter(white, width)
-    if grey.mean() > 0.5 or (grey & ~outline).mean() > MAX_GREY:
-        return f"{100 * grey.mean():.0f} % of its pixels are grey"
-    return None

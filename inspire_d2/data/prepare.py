@@ -15,8 +15,9 @@ from typing import Any
 from tqdm import tqdm
 
 from inspire_d2.data.coco_json import check_writable, write_jsons
-from inspire_d2.data.instances import CONNECTIVITY, THRESHOLD, Reading, read_pair
+from inspire_d2.data.instances import CONNECTIVITY, Reading, read_pair
 from inspire_d2.data.layouts import Pair, find_pairs
+from inspire_d2.data.masks import THRESHOLD
 from inspire_d2.data.problems import Problems
 from inspire_d2.data.splits import (
     GROUP_COLUMNS,
