@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from inspire_d2.data.rle import runs_add_up
 from inspire_d2.errors import InputError, first_few
 
 __all__ = ["check_boxes", "check_masks", "check_scored", "check_segmentations"]
@@ -161,12 +162,11 @@ def _rle_problem(rle: Any, size: tuple[int, int]) -> str | None:
         return _NO_MASK
     if rle.get("size") != list(size):
         return "whose RLE has another size than the image's [height, width]"
-    if isinstance(rle["counts"], list):
-        counts = rle["counts"]
-        if not all(type(n) is int and n >= 0 for n in counts) or sum(counts) != size[0] * size[1]:
-            return "whose RLE counts do not add up to the image's pixels"
-    elif not rle["counts"].isascii() or rle["counts"].translate(_RLE_LETTERS):
+    counts = rle["counts"]
+    if isinstance(counts, str) and (not counts.isascii() or counts.translate(_RLE_LETTERS)):
         return "whose RLE counts are no compressed RLE"
+    if not runs_add_up(counts, size[0] * size[1]):
+        return "whose RLE counts do not add up to the image's pixels"
     return None
 
 

@@ -159,6 +159,14 @@ REFUSED: dict[str, tuple[Change, str]] = {
         annotation_with(segmentation={"size": [HEIGHT, WIDTH], "counts": [0, 9]}),
         "counts do not add up",
     ),
+    "short compressed RLE": (
+        annotation_with(segmentation={"size": [HEIGHT, WIDTH], "counts": "T3"}),
+        "counts do not add up.*10 of 0.png",
+    ),
+    "noise as RLE": (
+        annotation_with(segmentation={"size": [HEIGHT, WIDTH], "counts": "~~"}),
+        "no compressed RLE",
+    ),
     "lost file": (lambda c: c["images"][1].update(file_name="lost.png"), r"1 of 2 .*: lost\.png$"),
 }
 

@@ -67,6 +67,8 @@ def twice(key: str) -> Callable[[Json], Json]:
 OBJECT = ("annotations", 0)
 NAN, INFINITE = float("nan"), float("inf")
 LONG = {"size": [HEIGHT, WIDTH], "counts": [10**9, 10**9]}
+# Compressed counts of 100 pixels, and of 200 x 200 with a diagonal: not of this image.
+FEW, MANY = "T3", "01X6" + "0" * 397
 CHANGES: dict[str, Callable[[Json], Json]] = {
     "NaN box": changed(*OBJECT, "bbox", to=[NAN, 0, 5, 5]),
     "infinite box": changed(*OBJECT, "bbox", to=[0, 0, INFINITE, 5]),
@@ -93,6 +95,10 @@ CHANGES: dict[str, Callable[[Json], Json]] = {
                                                           "counts": [5, 5]}),
     "RLE of noise": changed(*OBJECT, "segmentation", to={"size": [HEIGHT, WIDTH],
                                                          "counts": "~~~zz\x7f€"}),
+    "compressed RLE too short": changed(*OBJECT, "segmentation", to={"size": [HEIGHT, WIDTH],
+                                                                     "counts": FEW}),
+    "compressed RLE too long": changed(*OBJECT, "segmentation", to={"size": [HEIGHT, WIDTH],
+                                                                    "counts": MANY}),
     "RLE without size": changed(*OBJECT, "segmentation", to={"counts": "abc"}),
     "RLE without counts": changed(*OBJECT, "segmentation", to={"size": [HEIGHT, WIDTH]}),
     "mask a number": changed(*OBJECT, "segmentation", to=7),
