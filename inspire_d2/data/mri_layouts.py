@@ -1,6 +1,5 @@
 """Where each MRI data set keeps its volumes and labels, and which patient a case is of."""
 
-import csv
 import os
 import re
 import sys
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspire_d2.data.problems import Problems
+from inspire_d2.data.tables import read_table
 from inspire_d2.errors import InputError
 
 __all__ = ["LABEL_SETS", "MRI_LAYOUTS", "Case", "NIFTI", "find_cases", "nifti_stem",
@@ -219,15 +219,9 @@ def _atlas(root: Path, problems: Problems) -> list[Case]:
 
 def _read_patients(index: Path) -> dict[str, str]:
     """Read a csv file's columns name and patient."""
-    try:
-        rows = csv.DictReader(index.read_text(encoding="utf-8-sig").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the index {index} cannot be read as text: {error}") from error
-    if not {"name", "patient"} <= set(rows.fieldnames or ()):
-        raise InputError(f"the index {index} lacks the columns name and patient")
     patients: dict[str, str] = {}
-    for row in rows:
-        name, patient = ((row[column] or "").strip() for column in ("name", "patient"))
+    for row in read_table(index, "name", "patient"):
+        name, patient = row["name"], row["patient"]
         if not patient:
             raise InputError(f"the index {index} names no patient for {name}")
         if patients.setdefault(name, patient) != patient:

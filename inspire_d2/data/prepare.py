@@ -14,22 +14,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from inspire_d2.data.attributes import GROUP_COLUMNS, leak_warnings, read_index
 from inspire_d2.data.coco_json import check_writable, write_jsons
 from inspire_d2.data.instances import CONNECTIVITY, Reading, read_pair
 from inspire_d2.data.layouts import Pair, find_pairs
 from inspire_d2.data.masks import THRESHOLD
 from inspire_d2.data.problems import Problems
-from inspire_d2.data.splits import (
-    GROUP_COLUMNS,
-    ColumnSplit,
-    ListSplit,
-    OwnSplit,
-    RatioSplit,
-    Split,
-    leak_warnings,
-    read_index,
-)
-from inspire_d2.errors import InputError
+from inspire_d2.data.splits import ColumnSplit, ListSplit, OwnSplit, RatioSplit, Split
+from inspire_d2.errors import InputError, first_few
 
 __all__ = ["LICENCES", "prepare_polyps"]
 
@@ -86,7 +78,7 @@ def prepare_polyps(
         if left_out:
             warnings.append(f"{left_out} images are in neither list and left out")
         for sentence in warnings:
-            print(f"warning: {sentence}", file=sys.stderr)
+            _warn(sentence)
     about = {
         "description": f"Polyps as instances, from {layout}",
         "layout": layout,
@@ -106,12 +98,19 @@ def _with_index(pairs: list[Pair], root: Path, index: Path | None, needed: bool)
     if index is None and not file.is_file():
         return pairs
     try:
-        return read_index(pairs, file)
+        known, lacking = read_index(pairs, file)
     except InputError as error:
         if index is not None or needed:
             raise
-        print(f"warning: {error}; it is not used", file=sys.stderr)
+        _warn(f"{error}; it is not used")
         return pairs
+    if lacking and not needed:
+        _warn(f"the index {file} lacks {len(lacking)} images: {first_few(lacking)}")
+    return known
+
+
+def _warn(sentence: str) -> None:
+    print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _read_all(pairs: Sequence[Pair], min_area: int, jobs: int) -> dict[str, Reading]:

@@ -1,30 +1,19 @@
 """How a data set is divided: at random, by lists, by a column, as published, or not at all."""
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from inspire_d2.data.attributes import ImageNames
 from inspire_d2.data.layouts import Pair
 from inspire_d2.data.problems import Problems
+from inspire_d2.data.tables import read_text
 from inspire_d2.errors import InputError, first_few
 
-__all__ = [
-    "GROUP_COLUMNS",
-    "AllSplit",
-    "ColumnSplit",
-    "ListSplit",
-    "OwnSplit",
-    "RatioSplit",
-    "Split",
-    "leak_warnings",
-    "read_index",
-]
-
-GROUP_COLUMNS = ("centre", "patient", "sequence")  # frames that share one may be near-duplicates
+__all__ = ["AllSplit", "ColumnSplit", "ListSplit", "OwnSplit", "RatioSplit", "Split"]
 
 
 class Split(Protocol):
@@ -71,20 +60,17 @@ class ListSplit:
     val_list: Path
 
     def divide(self, pairs: Sequence[Pair], problems: Problems) -> dict[str, list[Pair]]:
-        aliases: dict[str, set[str]] = {}
-        for pair in pairs:
-            for alias in (pair.name, pair.file_name, pair.image.name, pair.image.stem):
-                aliases.setdefault(alias, set()).add(pair.name)
-        chosen = [self._choose(f, aliases, problems) for f in (self.train_list, self.val_list)]
+        images = ImageNames(pairs)
+        chosen = [self._choose(f, images, problems) for f in (self.train_list, self.val_list)]
         for name in sorted(chosen[0] & chosen[1]):
             problems.add("names in both lists", name)
         parts = [[pair for pair in pairs if pair.name in names] for names in chosen]
         return _check_filled({"train": parts[0], "val": parts[1]}, problems)
 
-    def _choose(self, file: Path, aliases: dict[str, set[str]], problems: Problems) -> set[str]:
+    def _choose(self, file: Path, images: ImageNames, problems: Problems) -> set[str]:
         chosen: set[str] = set()
-        for line in filter(None, (line.strip() for line in _read_text(file).splitlines())):
-            names = aliases.get(line, set())
+        for line in filter(None, (line.strip() for line in read_text(file).splitlines())):
+            names = images[line]
             if len(names) != 1:
                 what = "that fit several images" if names else "that no image has"
                 problems.add(f"names in a list {what}", f"{line} ({file.name})")
@@ -165,48 +151,6 @@ class AllSplit:
         return {"rule": "all"}
 
 
-def read_index(pairs: Sequence[Pair], index: Path) -> list[Pair]:
-    """Add the columns of a csv file with a column "name" to the attributes of the pairs.
-
-    Raises InputError when the file cannot be read, has no such column, or names an image twice.
-    """
-    rows = csv.DictReader(_read_text(index).splitlines(), restkey="", restval="")
-    if "name" not in (rows.fieldnames or []):
-        raise InputError(f"the index {index} has no column 'name'")
-    table: dict[str, dict[str, str]] = {}
-    twice = []
-    for row in rows:
-        name = row.pop("name").strip()
-        if name in table:
-            twice.append(name)
-        table[name] = {column: value.strip() for column, value in row.items() if column}
-    if twice:
-        raise InputError(f"the index {index} names {len(twice)} images twice: {first_few(twice)}")
-    return [
-        replace(pair, attributes={**pair.attributes, **(table.get(pair.name) or {})})
-        for pair in pairs
-    ]
-
-
-def leak_warnings(parts: dict[str, list[Pair]]) -> list[str]:
-    """Return a sentence for each known grouping of images that the split parts."""
-    sentences = []
-    for column in GROUP_COLUMNS:
-        where: dict[str, set[str]] = {}
-        for part, pairs in parts.items():
-            for pair in pairs:
-                if pair.attributes.get(column):
-                    where.setdefault(pair.attributes[column], set()).add(part)
-        parted = sorted(value for value, names in where.items() if len(names) > 1)
-        if parted:
-            sentences.append(
-                f"the split parts the images of {len(parted)} of {len(where)} values of {column}"
-                f" ({first_few(parted)}); images of one {column} can be near-duplicates:"
-                f" --split-column {column} keeps them together"
-            )
-    return sentences
-
-
 def _two_parts(
     pairs: Sequence[Pair], in_train: Callable[[Pair], bool], problems: Problems
 ) -> dict[str, list[Pair]]:
@@ -221,12 +165,3 @@ def _check_filled(parts: dict[str, list[Pair]], problems: Problems) -> dict[str,
         if not pairs:
             problems.add("parts of the split without an image", name)
     return parts
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not a text file in UTF-8") from error

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from inspire_d2.data.attributes import read_index
 from inspire_d2.data.layouts import Pair
 from inspire_d2.data.problems import Problems
 from inspire_d2.data.splits import (
@@ -13,8 +14,6 @@ from inspire_d2.data.splits import (
     OwnSplit,
     RatioSplit,
     Split,
-    leak_warnings,
-    read_index,
 )
 from inspire_d2.errors import InputError
 
@@ -62,6 +61,12 @@ def test_lists(tmp_path: Path) -> None:
     assert names(split, make(4)) == {"train": ["n000", "n001"], "val": ["n002"]}
 
 
+def test_lists_in_another_unicode_form(tmp_path: Path) -> None:
+    pairs = [Pair(n, Path(f"{n}.jpg"), Path(), f"{n}.jpg") for n in ("\u00e9", "e\u0301tude")]
+    parts = names(lists(tmp_path, "e\u0301.jpg\n", "\u00e9tude\n"), pairs)
+    assert parts == {"train": ["\u00e9"], "val": ["e\u0301tude"]}
+
+
 def test_wrong_lists(tmp_path: Path) -> None:
     split = lists(tmp_path, "n000\nn000.jpg\nnobody\nn001\n", "n001\n")
     with pytest.raises(InputError) as error:
@@ -89,7 +94,7 @@ def test_a_name_that_fits_two_images(tmp_path: Path) -> None:
 
 def test_column(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("name,centre\nn000,C1\nn001,C2\nn002,C6\nextra,C9\n")
-    pairs = read_index(make(3), tmp_path / "index.csv")
+    pairs, _ = read_index(make(3), tmp_path / "index.csv")
     assert names(ColumnSplit("centre", ("C2", "C6")), pairs) == {
         "train": ["n000"],
         "val": ["n001", "n002"],
@@ -99,37 +104,9 @@ def test_column(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"unknown values of centre \(1\): C7 \(known: C1, C2, C6"):
         names(ColumnSplit("centre", ("C7",)), pairs)
     with pytest.raises(InputError, match=r"not in the index \(1\): n003"):
-        names(ColumnSplit("centre", ("C6",)), read_index(make(4), tmp_path / "index.csv"))
+        names(ColumnSplit("centre", ("C6",)), read_index(make(4), tmp_path / "index.csv")[0])
     with pytest.raises(InputError, match=r"without an image \(1\): train"):
         names(ColumnSplit("centre", ("C1", "C2", "C6")), pairs)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("image,centre\n", "no column 'name'"),
-        ("", "no column 'name'"),
-        ("name,centre\na,1\na,2\n", "names 1 images twice: a"),
-    ],
-)
-def test_wrong_index(text: str, sentence: str, tmp_path: Path) -> None:
-    (tmp_path / "index.csv").write_text(text)
-    with pytest.raises(InputError, match=sentence):
-        read_index(make(2), tmp_path / "index.csv")
-
-
-def test_ragged_index(tmp_path: Path) -> None:
-    (tmp_path / "index.csv").write_text("name,centre,patient\nn000,C1\nn001,C2,p,too many\n")
-    first, second = read_index(make(2), tmp_path / "index.csv")
-    assert first.attributes == {"centre": "C1", "patient": ""}
-    assert second.attributes == {"centre": "C2", "patient": "p"}
-
-
-def test_leaks_are_told_with_their_count() -> None:
-    one, two = make(20, centre="C1", patient=""), make(20, centre="C2")
-    (sentence,) = leak_warnings({"train": one[:10] + two, "val": one[10:]})
-    assert "1 of 2 values of centre (C1)" in sentence
-    assert leak_warnings({"train": one, "val": two}) == []
 
 
 def test_own_and_all() -> None:

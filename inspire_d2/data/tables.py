@@ -1,0 +1,36 @@
+"""Reading the text files and tables that users write."""
+
+import csv
+from pathlib import Path
+
+from inspire_d2.errors import InputError
+
+__all__ = ["read_table", "read_text"]
+
+
+def read_text(file: Path) -> str:
+    """Return a text file's content, without a byte order mark; raise InputError if it is none."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not a text file in UTF-8") from error
+
+
+def read_table(index: Path, *columns: str) -> list[dict[str, str]]:
+    """Return the rows of a csv file by its header; cells that a row lacks are "".
+
+    Raises:
+        InputError: the file cannot be read, is no table, or lacks one of ``columns``.
+    """
+    reader = csv.DictReader(read_text(index).splitlines(), restkey="", restval="")
+    try:
+        header, rows = reader.fieldnames or [], list(reader)
+    except csv.Error as error:
+        where = f"line {reader.line_num + 1}"
+        raise InputError(f"the index {index} is no table of csv: {where}: {error}") from error
+    for column in columns:
+        if column not in header:
+            raise InputError(f"the index {index} has no column {column!r}")
+    return [{key: cell.strip() for key, cell in row.items() if key} for row in rows]
