@@ -99,8 +99,10 @@ class ColumnSplit:
         for pair in pairs:
             if self.column not in pair.attributes:
                 problems.add("images that are not in the index", pair.name)
+            elif not pair.attributes[self.column]:
+                problems.add(f"images without a value of {self.column}", pair.name)
             values.add(pair.attributes.get(self.column))
-        have = first_few(sorted(value for value in values if value is not None))
+        have = first_few(sorted(value for value in values if value))
         for value in self.val_values:
             if value not in values:
                 problems.add(f"unknown values of {self.column}", f"{value} (known: {have})")

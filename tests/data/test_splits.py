@@ -109,6 +109,14 @@ def test_column(tmp_path: Path) -> None:
         names(ColumnSplit("centre", ("C1", "C2", "C6")), pairs)
 
 
+def test_a_column_with_a_blank_cell(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("name,centre\nn000,C1\nn001, \nn002\nn003,C6\n")
+    pairs, _ = read_index(make(4), tmp_path / "index.csv")
+    for value in ("C6", ""):
+        with pytest.raises(InputError, match=r"without a value of centre \(2\): n001, n002"):
+            names(ColumnSplit("centre", (value,)), pairs)
+
+
 def test_own_and_all() -> None:
     with pytest.raises(InputError, match="no.* a split of its own|not published"):
         names(OwnSplit(), make(2))
