@@ -70,12 +70,10 @@ def exported(predictor: Predictor, kind: str, folder: Path) -> Model:
     ("name", "overrides"),
     [
         (MASK_RCNN, DETECTIONS),
-        pytest.param(MASK_RCNN, [*DETECTIONS, "model.backbone.steps=1"], marks=pytest.mark.slow),
         (MASK_RCNN, [*DETECTIONS, "model.backbone.align=none"]),
         ("polyp/mask_rcnn_r18_fpn", DETECTIONS),
         ("polyp/unet_r18_inspire", []),
         ("polyp/semantic_fpn_r18_inspire", []),
-        pytest.param("polyp/semantic_fpn_r18_plain", [], marks=pytest.mark.slow),
     ],
 )
 def test_exported_model_predicts_the_same(
