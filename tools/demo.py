@@ -34,12 +34,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.output = args.output.resolve()  # the scripts run in the repository's folder
 
-    from inspire_d2.errors import InputError, exit_on_input_error
+    from inspire_d2.errors import exit_on_input_error
 
     start = time.monotonic()
     with exit_on_input_error():
-        if any(opt.startswith("train.output_dir=") for opt in args.opts):
-            raise InputError("train.output_dir is run/ of the demo's folder: name it by --output.")
+        check_options(args.seed, args.opts)
         prepare_folder(args.output)
     data, run = args.output / "data", args.output / "run"
     seed = str(args.seed)
@@ -58,17 +57,33 @@ def main(argv: list[str] | None = None) -> None:
         show(data, run, args.output, time.monotonic() - start)
 
 
+def check_options(seed: int, opts: list[str]) -> None:
+    """Raise InputError where the commands would refuse these, before anything is deleted."""
+    from inspire_d2.engine.checks import check_train_options
+    from inspire_d2.engine.config import load_config
+    from inspire_d2.errors import InputError
+
+    if any(opt.startswith("train.output_dir=") for opt in opts):
+        raise InputError("train.output_dir is run/ of the demo's folder: name it by --output.")
+    if not 0 <= seed < 2**32:  # as numpy has it
+        raise InputError(f"--seed {seed} must be in 0..4294967295.")
+    check_train_options(load_config(str(REPOSITORY / CONFIG), [f"train.seed={seed}", *opts]))
+
+
 def prepare_folder(folder: Path) -> None:
     """Make an empty folder for the demo; one that an earlier demo made is emptied."""
     from inspire_d2.errors import InputError
 
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder with --output.")
-    if folder.exists() and not (folder / MARKER).exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} holds files that no demo made: name another with --output.")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / MARKER).touch()
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file: name a folder with --output.")
+        if folder.exists() and not (folder / MARKER).exists() and any(folder.iterdir()):
+            raise InputError(f"{folder} holds files that no demo made: name another with --output.")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).touch()
+    except OSError as error:
+        raise InputError(f"--output {folder} cannot be made: {error.strerror}.") from error
 
 
 def call(script: str, *arguments: object) -> None:

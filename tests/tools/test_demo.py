@@ -113,3 +113,34 @@ def test_a_folder_for_the_run_alone_is_refused(tmp_path: Path) -> None:
     assert "name it by --output" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seed", "-1"], "--seed -1 must be in 0.."),
+        (["train.max_itre=5"], "max_itre"),
+        (["train.max_iter=no"], "max_iter"),
+    ],
+)
+def test_wrong_options_leave_the_demo_before(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / demo.MARKER).touch()
+    (tmp_path / "run").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        demo.main(["--output", str(tmp_path), *words])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "run").is_dir()
+
+
+@pytest.mark.parametrize("folder", ["/proc/x", "file/sub"])
+def test_folders_that_cannot_be_made(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        demo.main(["--output", str(tmp_path / folder)])  # of two absolute paths the last
+    assert ended.value.code == 2
+    assert "cannot be made: " in capsys.readouterr().err
