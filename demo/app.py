@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     add("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
     args = parser.parse_args(argv)
     with exit_on_input_error(), contextlib.suppress(KeyboardInterrupt):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as Ctrl-C does
+        for number in (signal.SIGTERM, signal.SIGHUP):  # they clean up as Ctrl-C does
+            if signal.getsignal(number) != signal.SIG_IGN:  # as SIGHUP is under nohup
+                signal.signal(number, signal.default_int_handler)
         with environment(args.host):
             serve(args)
 
