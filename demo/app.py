@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):  # they clean up as Ctrl-C does
             if signal.getsignal(number) != signal.SIG_IGN:  # as SIGHUP is under nohup
                 signal.signal(number, signal.default_int_handler)
+        args.host = args.host.strip("[]")
         with environment(args.host):
             serve(args)
 
@@ -58,11 +59,12 @@ def serve(args: argparse.Namespace) -> None:
     from demo.found import MAX_BYTES
     from demo.page import CSS, build, theme
 
+    host = f"[{args.host}]" if ":" in args.host else args.host  # as an address has IPv6
     model = inspire_d2.load(args.run, args.checkpoint, args.device, channel_order="BGR")
     page = build(model, args.run.resolve().name)
     try:
         page.launch(
-            server_name=args.host,
+            server_name=host,
             server_port=args.port,
             share=False,
             ssr_mode=False,
@@ -83,7 +85,7 @@ def serve(args: argparse.Namespace) -> None:
     except OSError as error:  # taken since it was checked
         raise InputError(f"port {args.port} of {args.host} cannot be used ({error}).") from error
     try:
-        print(f"http://{args.host}:{args.port}  Ctrl-C ends it", flush=True)
+        print(f"http://{host}:{args.port}  Ctrl-C ends it", flush=True)
         threading.Event().wait()
     finally:
         page.close(verbose=False)

@@ -1,4 +1,4 @@
-"""demo/app.py: how it ends."""
+"""demo/app.py: how it ends, and at which addresses it listens."""
 
 import signal
 import subprocess
@@ -48,3 +48,34 @@ def test_uploads_are_removed(number: int, under_nohup: bool, tmp_path: Path) -> 
             process.terminate()
         assert process.wait(timeout=30) == 0
     assert not uploads.exists()
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_address_of_ipv6(
+    host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gradio", reason="no web demo: pip install gradio")
+    import demo.page
+    from demo import app
+
+    class Page:
+        def launch(self, *, server_name: str, **_: object) -> None:
+            assert server_name == "[::1]"  # as gradio wants it
+
+        def close(self, **_: object) -> None:
+            pass
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "")  # put back afterwards
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("inspire_d2.load", lambda *_, **__: None)
+    monkeypatch.setattr(demo.page, "build", lambda *_: Page())
+    monkeypatch.setattr("threading.Event.wait", stop)
+    monkeypatch.setattr(app, "check_port", lambda name, _: name == "::1" or pytest.fail(name))
+    app.main(["--run", "any", "--host", host])
+    assert "http://[::1]:7860 " in capsys.readouterr().out
