@@ -88,7 +88,7 @@ setup(
     # PraNet's polyp protocol is no extra: pysodmetrics asks for opencv-python-headless, and pip
     # would put that over opencv-python. docs/polyp_protocol.md says how to install it.
     extras_require={
-        "demo": ["gradio>=6"],
+        "demo": ["gradio>=6.31"],
         "medical": ["monai>=1.4", "nibabel>=5"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18"],
     },

@@ -53,7 +53,7 @@ def serve(args: argparse.Namespace) -> None:
     try:
         import gradio  # noqa: F401
     except ImportError as error:
-        sentence = f"gradio cannot be imported ({error}): pip install 'gradio>=6'."
+        sentence = f"gradio cannot be imported ({error}): pip install 'gradio>=6.31'."
         raise InputError(sentence) from error
     import inspire_d2
     from demo.found import MAX_BYTES

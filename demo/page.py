@@ -13,7 +13,7 @@ from markupsafe import Markup
 from inspire_d2.errors import InputError
 from inspire_d2.predictor import Predictor
 
-from .found import MAX_BYTES, MAX_PIXELS, Found, find, png, show
+from .found import MAX_BYTES, MAX_PIXELS, Found, Shown, find, png, show
 from .maps import levels_of, maps_html
 
 __all__ = ["CSS", "build", "theme"]
@@ -94,15 +94,16 @@ def build(model: Predictor, title: str) -> gr.Blocks:
             levels = gr.update(choices=names, value=names[0], visible=True)
             return quiet, one, *drawn, gr.update(visible=True), levels, look(one, names[0])
 
-        def redraw(one: Found | None, least: float) -> tuple[np.ndarray | None, str]:
-            """Draw what is of that score or more."""
+        def redraw(one: Found | None, least: float) -> tuple[Any, str]:
+            """Draw what is of that score or more, and say it to who does not see it."""
             if one is None:
                 return None, _hint(EMPTY)
             try:
                 shown = show(one, least)
             except InputError as error:
                 return None, Markup('<p class="notice" role="alert">{}</p>').format(error)
-            return shown.overlay, _summary(one, shown, least)
+            said = _sentence(shown, least)
+            return gr.update(value=shown.overlay, alt_text=said), _summary(one, shown, said)
 
         def look(one: Found | None, name: str) -> str:
             """Show a level of the pyramid."""
@@ -151,17 +152,20 @@ def _notice(sentence: str) -> dict[str, Any]:
     return gr.update(value=text, visible=True)
 
 
-def _summary(one: Found, shown: Any, least: float) -> Markup:
+def _sentence(shown: Shown, least: float) -> str:
+    """Say what was found."""
+    number = len(shown.rows)
+    if number == 0:
+        return f"Nothing of a score of {least:.2f} or more; the highest is {shown.best:.2f}."
+    polyps = "polyp" if number == 1 else "polyps"
+    share = f"{shown.mask.mean():.1%} of the image"
+    return f"{number} {polyps} of a score of {least:.2f} or more, {share}."
+
+
+def _summary(one: Found, shown: Shown, sentence: str) -> Markup:
     """Return what was found in words, as a table, and as a mask to download."""
     height, width = shown.mask.shape
     number = len(shown.rows)
-    if number == 0:
-        said = f"Nothing of a score of {least:.2f} or more; the highest is {shown.best:.2f}."
-    else:
-        said = (
-            f"{number} {'polyp' if number == 1 else 'polyps'} of a score of {least:.2f} or more, "
-            f"{shown.mask.mean():.1%} of the image."
-        )
     row = Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format
     rows = [
         row(f"{name} {index}", "{}, {} · {}×{}".format(*box), f"{area:,} px", f"{score:.2f}")
@@ -177,5 +181,5 @@ def _summary(one: Found, shown: Any, least: float) -> Markup:
         '<a class="button" download="{}_mask.png" href="data:image/png;base64,{}">Download the mask'
         "</a>"
     ).format(Path(one.name).stem, mask)
-    name, said = _hint(f"{one.name}, {width}×{height}"), Markup("<p>{}</p>").format(said)
+    name, said = _hint(f"{one.name}, {width}×{height}"), Markup("<p>{}</p>").format(sentence)
     return Markup("").join([name, said, table if rows else "", more, link])

@@ -21,6 +21,7 @@ test runs in a thread or process of its own). Tabs may be used in the test's thr
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +92,16 @@ class Browser:
             yield tab
         finally:
             context.close()
+
+
+def contrast_of(*colours: str) -> float:
+    """Return the contrast of two colours of CSS, "rgb(1, 2, 3)", by WCAG's formula."""
+    lights = []
+    for colour in colours:
+        parts = [float(v) / 255 for v in re.findall(r"[\d.]+", colour)[:3]]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        lights.append(sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True)))
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
 
 
 @pytest.fixture(scope="module")

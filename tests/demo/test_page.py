@@ -25,9 +25,28 @@ from inspire_d2.data.synthetic import make_image
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.predictor import masks_of
 
+from ..browser import contrast_of
+
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "demo" / "app.py"
 CONFIG = ROOT / "configs" / "polyp" / "demo_mask_rcnn_inspire.py"
+
+
+def contrast(tab: object, selector: str) -> float:
+    """Return the contrast of an element's text with what is behind it, by WCAG's formula."""
+    colours = tab.evaluate(
+        """selector => {
+            let element = document.querySelector(selector), behind;
+            const colour = getComputedStyle(element).color;
+            do {
+                behind = getComputedStyle(element).backgroundColor;
+                element = element.parentElement;
+            } while (element && ["rgba(0, 0, 0, 0)", "transparent"].includes(behind));
+            return [colour, behind];
+        }""",
+        selector,
+    )
+    return contrast_of(*colours)
 
 
 def free_port() -> int:
@@ -155,6 +174,24 @@ def move(tab: object, threshold: float) -> None:
     """Type a threshold beside the slider."""
     tab.fill("#threshold input[type=number]", str(threshold))
     tab.press("#threshold input[type=number]", "Enter")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_can_be_read(browser, address: str, folder: Path, theme: str) -> None:
+    with browser.open(f"{address}?__theme={theme}") as tab:
+        tab.set_input_files("input[type=file]", folder / "text.png")
+        tab.wait_for_selector(".notice")
+        found = {".notice": contrast(tab, ".notice")}
+        tab.click("#side button[aria-label='Clear']")
+        tab.set_input_files("input[type=file]", folder / "picture.png")
+        tab.wait_for_selector("#overlay img")
+        said = tab.get_attribute("#overlay img", "alt")
+        assert "of a score of 0.50 or more" in said and said in tab.inner_text("#found")
+        selectors = ("h1", ".small", "#side .small", "#found .small", "#found td", "a.button",
+                     ".maps figcaption")  # fmt: skip
+        found |= {one: contrast(tab, one) for one in selectors}
+        assert all(value >= 4.5 for value in found.values()), found
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The page as a reader sees it, in a real Chromium: nothing fails, nothing is loaded."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.report import write_report
 
+from ..browser import contrast_of
 from .runs import HOSTILE, HOSTILE_CENTRE, write_run
 
 COLUMN = "(table, k) => Array.from(table.tBodies[0].rows, row => row.cells[k].textContent)"
@@ -181,12 +181,7 @@ def contrast(tab, selector: str) -> float:
         }""",
         selector,
     )
-    lights = []
-    for colour in colours:
-        parts = [int(v) / 255 for v in re.findall(r"\d+", colour)[:3]]
-        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
-        lights.append(sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True)))
-    return (max(lights) + 0.05) / (min(lights) + 0.05)
+    return contrast_of(*colours)
 
 
 def test_comparison(browser, double: Path, runs: tuple[Path, Path]) -> None:
