@@ -33,11 +33,15 @@ if TYPE_CHECKING:
     from inspire_d2.predictor import Predictor
 
 FILES = {"onnx": "model.onnx", "torchscript": "model.ts"}
+RUNNER = "run_onnx.py"
 NUM_IMAGES = 3
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Export; exits with 2 on wrong input, and where the exported model predicts otherwise."""
+    """Export; exits with 2 on wrong input, and where the exported model predicts otherwise.
+
+    Ctrl-C ends it with 130, and leaves what was there.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,13 +51,16 @@ def main(argv: list[str] | None = None) -> None:
     add("--output", type=Path, required=True, help="a folder")
     add("--format", nargs="+", choices=list(FILES), default=["onnx"], help="default: onnx")
     add("--images", nargs="+", metavar="FILE", help="to check the exported model on")
-    add("--force", action="store_true", help="write over files that are there")
+    add("--force", action="store_true", help="replace an export that is there")
     args = parser.parse_args(argv)
     with exit_on_input_error():
         try:
             export(args)
         except OSError as error:
             raise InputError(f"{error}.") from error  # of a folder that cannot be written to
+        except KeyboardInterrupt:
+            print("\ninterrupted; no model was kept", file=sys.stderr)
+            sys.exit(130)
 
 
 def export(args: argparse.Namespace) -> None:
@@ -62,11 +69,13 @@ def export(args: argparse.Namespace) -> None:
     from inspire_d2.export.graph import describe, require, trace, write_onnx, write_torchscript
 
     names = [FILES[kind] for kind in args.format] + ["model.json"]
-    there = [name for name in names if (args.output / name).exists()]
+    names += [RUNNER] if "onnx" in args.format else []
+    every = [*FILES.values(), "model.json", RUNNER]
+    there = [name for name in every if (args.output / name).exists()]
     if there and not args.force:
         raise InputError(
-            f"{args.output} holds {', '.join(there)} already: take --force to write over it, or "
-            "another --output."
+            f"{args.output} holds {', '.join(there)} already: take --force to write a new "
+            "export in their place, or another --output."
         )
     if "onnx" in args.format:
         require("onnx", "onnxruntime")
@@ -83,12 +92,12 @@ def export(args: argparse.Namespace) -> None:
             path = unchecked / FILES[kind]
             if kind == "onnx":
                 write_onnx(adapter, path, about["outputs"])
-                shutil.copy(
-                    Path(inspire_d2.__file__).with_name("export") / "run_onnx.py", unchecked
-                )
+                shutil.copy(Path(inspire_d2.__file__).with_name("export") / RUNNER, unchecked)
             else:
                 write_torchscript(adapter, path)
             check(kind, predictor, unchecked, images)
+        for name in set(there) - set(names):  # another format's, of another model
+            (args.output / name).unlink()
         for path in unchecked.iterdir():
             path.replace(args.output / path.name)
     print(f"written to {args.output}: {', '.join(names)}")

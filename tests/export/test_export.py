@@ -210,7 +210,8 @@ def test_command_writes_a_checked_model(
 
     with pytest.raises(SystemExit):
         main(words)
-    assert "holds model.onnx, model.json already: take --force" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "holds model.onnx, model.ts, model.json, run_onnx.py already: take --force" in told
     (output / "model.onnx").write_bytes(b"mine")
     monkeypatch.setattr("inspire_d2.export.check.SCORE", -1.0)
     with pytest.raises(SystemExit) as ended:
@@ -219,6 +220,32 @@ def test_command_writes_a_checked_model(
     assert "predicts otherwise, and was not kept" in capsys.readouterr().err
     assert (output / "model.onnx").read_bytes() == b"mine"
     assert sorted(path.name for path in output.iterdir()) == names
+
+
+def test_an_earlier_export_is_replaced_as_a_whole(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    words = ["--run", str(run), "--output", str(output), "--images", str(tmp_path / "a.png")]
+    words += ["--format", "torchscript"]
+    (output / "run_onnx.py").write_text("mine")
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "holds run_onnx.py already" in capsys.readouterr().err
+    (output / "model.onnx").write_text("of another model")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr("inspire_d2.export.graph.write_torchscript", interrupt)
+        main([*words, "--force"])
+    assert ended.value.code == 130
+    assert "interrupted; no model was kept" in capsys.readouterr().err
+    assert sorted(path.name for path in output.iterdir()) == ["model.onnx", "run_onnx.py"]
+    main([*words, "--force"])
+    assert sorted(path.name for path in output.iterdir()) == ["model.json", "model.ts"]
 
 
 def test_without_a_test_set_images_are_asked_for(
