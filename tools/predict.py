@@ -179,6 +179,7 @@ def check_output(sources: list[Source], args: argparse.Namespace) -> None:
             "--force to write over them, or another --output."
         )
     inputs = {os.path.realpath(source.path) for source in sources}
+    inputs |= {os.path.dirname(path) for path in inputs}  # of a video's masks all are replaced
     if own := [name for name in there if os.path.realpath(args.output / name) in inputs]:
         raise InputError(f"--output {args.output} would replace the input {first_few(own, 3)}.")
 
@@ -272,6 +273,9 @@ class Output(contextlib.ExitStack):
             size = [len(masks), union.sum(), f"{union.mean():.6f}", f"{scores.max(initial=0):.4f}"]
             self.row([source.path, picture.frame, *size, f"{seconds:.4f}"])
         if "masks" in what:
+            if picture.frame == 0:  # a longer video of that name has left more
+                for old in (self.args.output / "masks" / source.name).glob("[0-9]*.png"):
+                    old.unlink()
             name = f"{source.name}/{picture.frame:06d}" if source.is_video else source.name
             write_image(self.args.output / "masks" / f"{name}.png", union.astype(np.uint8) * 255)
         if "overlays" in what:

@@ -177,6 +177,19 @@ def test_what_is_there_is_not_written_over(tmp_path: Path, model: Reddest, capsy
     assert (tmp_path / "out" / "masks" / "a.png").read_bytes() == before
 
 
+def test_masks_of_a_longer_video_go(tmp_path: Path, model: Reddest, capsys: Capture) -> None:
+    for frames in (5, 2):
+        write_video(tmp_path / "in" / "exam.avi", frames)
+        output, rows = predict(tmp_path, "--force")
+        masks = sorted(path.name for path in (output / "masks" / "exam").iterdir())
+        assert masks == [f"{number:06d}.png" for number in range(frames)]
+        assert len(rows) == frames
+    inputs = [str(tmp_path / "in"), str(output / "masks" / "exam")]
+    assert code_of(tmp_path, "--force", "--input", *inputs) == 2
+    assert "would replace the input masks/exam" in capsys.readouterr().err
+    assert len(list((output / "masks" / "exam").iterdir())) == 2
+
+
 def test_name_that_is_no_utf_8(tmp_path: Path, model: Reddest) -> None:
     (tmp_path / "in").mkdir()
     write_video(tmp_path / "exam.avi", 3)
