@@ -30,6 +30,11 @@ class Model:
     def __init__(self, folder: str | Path, session: Any = None) -> None:
         """Load a folder's model; ``session`` may stand in for onnxruntime's."""
         folder = Path(folder)
+        names = ["model.json", *(["model.onnx"] if session is None else [])]
+        if lacking := [name for name in names if not (folder / name).is_file()]:
+            raise FileNotFoundError(
+                f"{folder} holds no {' and no '.join(lacking)}: export them anew"
+            )
         self.about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if session is None:
             import onnxruntime
@@ -177,11 +182,18 @@ def main() -> None:
     args = parser.parse_args()
     from PIL import Image, ImageOps
 
-    with Image.open(args.image) as file:
-        if file.mode[0] in "IF":
-            parser.error(f"{args.image} has more than 8 bits a pixel: scale it to 0..255")
-        image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    found = Model(Path(__file__).parent)(image)
+    try:
+        model = Model(Path(__file__).parent)
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(f"the model cannot be loaded: {error}")
+    try:
+        with Image.open(args.image) as file:
+            if file.mode[0] in "IF":
+                parser.error(f"{args.image} has more than 8 bits a pixel: scale it to 0..255")
+            image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+    except Exception as error:  # a broken file can make Pillow raise anything
+        parser.error(f"{args.image} cannot be read as an image: {error}")
+    found = model(image)
     if isinstance(found, dict):
         best = found["scores"] >= args.threshold
         for box, score in zip(found["boxes"][best], found["scores"][best], strict=True):
@@ -195,7 +207,10 @@ def main() -> None:
     else:
         parser.error(f"the model segments {len(found)} classes: call Model, which returns them all")
     if args.mask:
-        Image.fromarray(mask.astype(np.uint8) * 255).save(args.mask)
+        try:
+            Image.fromarray(mask.astype(np.uint8) * 255).save(args.mask)
+        except (OSError, ValueError) as error:  # a folder that is not there, a kind not known
+            parser.error(f"{args.mask} cannot be written: {error}")
 
 
 if __name__ == "__main__":

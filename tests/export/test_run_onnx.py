@@ -108,6 +108,35 @@ def test_what_it_cannot_show_is_told(
         assert sentence in capsys.readouterr().err
 
 
+def test_wrong_files_are_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    image, empty = tmp_path / "a.png", tmp_path / "empty.png"
+    Image.new("RGB", (30, 20)).save(image)
+    empty.touch()
+    map_ = np.zeros((20, 30))
+    for words, sentence in (
+        ([tmp_path / "none.png"], "none.png cannot be read as an image: "),
+        ([empty], "empty.png cannot be read as an image: "),
+        ([image, "--mask", tmp_path / "none" / "mask.png"], "mask.png cannot be written: "),
+        ([image, "--mask", tmp_path / "mask.what"], "mask.what cannot be written: "),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            command(monkeypatch, map_, *map(str, words))
+        assert ended.value.code == 2
+        assert sentence in capsys.readouterr().err
+    monkeypatch.undo()
+    for there, lacking in (((), "model.json and no model.onnx"), (["model.json"], "model.onnx")):
+        for name in there:
+            (tmp_path / name).write_text("{}")
+        monkeypatch.setattr(run_onnx, "__file__", str(tmp_path / "run_onnx.py"))
+        monkeypatch.setattr(sys, "argv", ["run_onnx.py", str(image)])
+        with pytest.raises(SystemExit) as ended:
+            run_onnx.main()
+        assert ended.value.code == 2
+        assert f"holds no {lacking}: export" in capsys.readouterr().err
+
+
 def test_runner_needs_numpy_and_onnxruntime_alone() -> None:
     tree = ast.parse(Path(run_onnx.__file__).read_text())
     modules = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import)
