@@ -59,7 +59,8 @@ def report(args: argparse.Namespace) -> None:
     )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    shown = str(path).encode(errors="replace").decode()  # it may be no UTF-8
+    print(f"written: {shown} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

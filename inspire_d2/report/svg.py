@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 __all__ = ["drawing", "to_svg"]
 
@@ -25,6 +26,8 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
+# What XML cannot hold and a folder's name can: control characters, bytes that are no UTF-8
+UNFIT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _numbers = itertools.count(1)
 ElementTree.register_namespace("", SVG)
 ElementTree.register_namespace("xlink", XLINK)
@@ -48,6 +51,8 @@ def to_svg(figure: Figure, label: str, titles: Mapping[str, str] | None = None) 
     figure.patch.set_visible(False)
     for axes in figure.axes:
         axes.patch.set_visible(False)
+    for text in figure.findobj(Text):
+        text.set_text(UNFIT.sub("\ufffd", text.get_text()))
     file = io.StringIO()
     with drawing():
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})

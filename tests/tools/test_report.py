@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,15 @@ def test_runs_with_nothing_in_common(run: Path, tmp_path: Path, capsys: Capture)
     cfg = load_config(str(ROOT / "configs" / "coco" / "semantic_r50_fpn_1x.py"))
     save_config(cfg, str(tmp_path / "config.yaml"))
     assert "nothing to compare" in refused(capsys, run, tmp_path, "--output", tmp_path / "a.html")
+
+
+@pytest.mark.parametrize("name", ["r\x1b[1mx", "r\udce9"])  # no UTF-8: the byte 0xe9
+def test_names_that_a_page_cannot_hold(run: Path, tmp_path: Path, name: str) -> None:
+    other = shutil.copytree(run, tmp_path / name)
+    main([str(other), "--no-predict"])
+    main([str(run), str(other), "--output", str(tmp_path / "page.html")])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<svg") > 2 and "\ufffd" in page
 
 
 def test_ctrl_c_leaves_nothing(
