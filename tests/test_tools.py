@@ -24,6 +24,27 @@ def test_the_architecture_is_drawn(tmp_path, capsys):
     assert image.shape == (960, 1800, 3)
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50  # planes, chips and text
     assert output.stat().st_size < 250_000
+    main(["--output", str(tmp_path / "architecture.svg")])
+    assert "<svg" in (tmp_path / "architecture.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("x.what", "x.what must end in one of "),
+        ("none", "none must end in one of "),
+        ("/proc/x.png", "/proc/x.png cannot be written: "),
+        ("file/x.png", "file/x.png cannot be written: "),
+    ],
+)
+def test_where_the_architecture_cannot_be_drawn(output, message, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    main = runpy.run_path(str(TOOLS / "draw_architecture.py"))["main"]
+    with pytest.raises(SystemExit) as ended:
+        main(["--output", output])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arch", "depth"), [("resnet18", 18), ("resnet50", 50)])

@@ -33,14 +33,23 @@ CONV, HEADS = 15.2, 16.95
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the figure."""
+    """Write the figure; exits with 2 where it cannot be written."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default="docs/architecture.png", help="default: %(default)s")
     args = parser.parse_args(argv)
-    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     figure = draw()
-    figure.savefig(args.output, dpi=100, facecolor="white", pil_kwargs={"optimize": True})
-    plt.close(figure)
+    kinds = figure.canvas.get_supported_filetypes()
+    kind = Path(args.output).suffix[1:].lower()
+    smaller = {"pil_kwargs": {"optimize": True}} if kind == "png" else {}
+    try:
+        if kind not in kinds:
+            parser.error(f"--output {args.output} must end in one of {', '.join(sorted(kinds))}.")
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(args.output, dpi=100, facecolor="white", **smaller)
+    except OSError as error:
+        parser.error(f"--output {args.output} cannot be written: {error.strerror}.")
+    finally:
+        plt.close(figure)
     print(f"wrote {args.output}")
 
 
