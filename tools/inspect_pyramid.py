@@ -31,7 +31,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the config")
     args = parser.parse_args(argv)
     with exit_on_input_error():
-        inspect(args)
+        try:
+            inspect(args)
+        except OSError as error:
+            raise InputError(f"{error}.") from error  # of a folder that cannot be written to
 
 
 def inspect(args: argparse.Namespace) -> None:
@@ -63,7 +66,7 @@ def inspect(args: argparse.Namespace) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     records = []
     for item, path in zip(dicts, paths, strict=True):
-        mapped = mapper(item)
+        mapped = mapped_by(mapper, item)
         with record(model.backbone) as made, torch.no_grad():
             output = model([mapped])[0]
         records.append(made)
@@ -99,10 +102,25 @@ def test_images(cfg: Any, count: int) -> list[dict[str, Any]]:
     """Return ``count`` images of the run's test set that have an annotation, evenly spaced."""
     from detectron2.config import instantiate
 
+    from inspire_d2.visualization.grid import spread
+
     dicts = [item for item in instantiate(cfg.dataloader.test.dataset) if item["annotations"]]
     if not dicts:
         raise InputError("the run's test set has no image with an annotation: name --images.")
-    return dicts[:: max(1, len(dicts) // count)][:count]
+    return [dicts[k] for k in spread(len(dicts), count)]
+
+
+def mapped_by(mapper: Any, item: dict[str, Any]) -> dict[str, Any]:
+    """Return what the model takes of an image."""
+    try:
+        return mapper(item)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # whatever a transform raises on a size that it cannot make
+        raise InputError(
+            f"{item['file_name']}, {item['width']}x{item['height']}, cannot be brought to the size "
+            f"that the model takes ({error})."
+        ) from error
 
 
 def truth_of(item: dict[str, Any]) -> Any:

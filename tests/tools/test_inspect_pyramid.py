@@ -12,7 +12,9 @@ from inspire_d2.data.synthetic import write_synthetic_set
 from inspire_d2.engine.config import load_config, save_config
 
 ROOT = Path(__file__).resolve().parents[2]
-MAIN = runpy.run_path(str(ROOT / "tools" / "inspect_pyramid.py"))["main"]
+CONFIG = ROOT / "configs" / "polyp" / "semantic_fpn_r18_inspire.py"
+TOOL = runpy.run_path(str(ROOT / "tools" / "inspect_pyramid.py"))
+MAIN = TOOL["main"]
 
 
 def run_of(config: str, folder: Path) -> Path:
@@ -53,6 +55,15 @@ def test_no_picture_takes_anothers_place(
     assert Image.open(images[0]).size == (96, 64)
 
 
+def test_images_of_the_test_set_are_spread_evenly(tmp_path: Path, monkeypatch) -> None:
+    images = [{"file_name": str(k), "annotations": [{}] * (k % 10 != 0)} for k in range(24)]
+    monkeypatch.setattr("detectron2.config.instantiate", lambda _: images)
+    chosen = TOOL["test_images"](load_config(str(CONFIG)), 12)
+    names = [int(one["file_name"]) for one in chosen]
+    assert len(names) == 12 and names[0] == 1 and names[-1] == 23
+    assert max(b - a for a, b in zip(names, names[1:], strict=False)) <= 3
+
+
 def test_a_run_on_volumes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("monai")
     run = run_of("../mri/lgg_semantic_fpn_inspire.py", tmp_path / "run")
@@ -66,13 +77,21 @@ def test_wrong_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtu
     fpn = run_of("semantic_fpn_r18_plain.py", tmp_path / "fpn")
     inspire = run_of("semantic_fpn_r18_inspire.py", tmp_path / "inspire")
     (tmp_path / "no.jpg").write_bytes(b"none")
+    (tmp_path / "file").touch()
+    for name, size in (("thin", (3000, 1)), ("x", (96, 64))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
     for arguments, message in (
         (["--run", tmp_path / "nothing"], "does not exist"),
         (["--run", fpn], "trained no InspireFPN"),
         (["--run", inspire, "--count", "0"], "1 or more"),
         (["--run", inspire, "--images", tmp_path / "no.jpg"], "cannot be read"),
+        (["--run", inspire, "--images", tmp_path / "thin.png"], "3000x1, cannot be brought to"),
+        (
+            ["--run", inspire, "--images", tmp_path / "x.png", "--output", tmp_path / "file"],
+            "exists",
+        ),
     ):
         with pytest.raises(SystemExit) as error:
-            MAIN([*map(str, arguments), *(["--output", str(tmp_path / "out")])])
+            MAIN(["--output", str(tmp_path / "out"), *map(str, arguments)])
         assert error.value.code == 2
         assert message in capsys.readouterr().err
