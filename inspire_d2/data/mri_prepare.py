@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from inspire_d2.data.coco_json import check_writable, write_jsons
+from inspire_d2.data.jobs import run_jobs
 from inspire_d2.data.mri_index import MRI_FORMAT, array_problem, read_mri_index
-from inspire_d2.data.mri_jobs import run_jobs
 from inspire_d2.data.mri_layouts import LABEL_SETS, Case, find_cases, since_2023
 from inspire_d2.data.mri_splits import PatientSplit
 from inspire_d2.data.mri_volume import DIRECTIONS, read_case, slice_direction
@@ -79,7 +79,14 @@ def prepare_mri(
             left_over.unlink()
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
-    results = run_jobs(partial(_prepare_case, folder=folder, axis=axis), cases, jobs, "case")
+    results = run_jobs(
+        partial(_prepare_case, folder=folder, axis=axis),
+        cases,
+        jobs,
+        unit="case",
+        doing="preparing",
+        after_a_death="what is finished is kept, try a smaller --jobs",
+    )
     entries: dict[str, dict[str, Any]] = {}
     for case, (entry, found) in zip(cases, results, strict=True):
         for problem in found:

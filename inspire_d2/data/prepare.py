@@ -1,22 +1,17 @@
 """From folders of images and masks to COCO jsons."""
 
 import hashlib
-import multiprocessing
 import os
-import signal
 import sys
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from inspire_d2.data.attributes import GROUP_COLUMNS, leak_warnings, read_index
 from inspire_d2.data.coco_json import check_writable, write_jsons
 from inspire_d2.data.instances import CONNECTIVITY, Reading, read_pair
+from inspire_d2.data.jobs import run_jobs
 from inspire_d2.data.layouts import Pair, find_pairs
 from inspire_d2.data.masks import THRESHOLD
 from inspire_d2.data.problems import Problems
@@ -115,40 +110,20 @@ def _warn(sentence: str) -> None:
 
 def _read_all(pairs: Sequence[Pair], min_area: int, jobs: int) -> dict[str, Reading]:
     """Read all pairs in ``jobs`` processes; return the readings by name."""
-    read = partial(_read, min_area=min_area)
-    if jobs == 1:
-        return _collect(map(read, pairs), len(pairs))
-    method = "fork" if sys.platform == "linux" else "spawn"  # forking spares a second import
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), _start_worker)
-    try:
-        # A Ctrl-C waits until all workers are there: half a pool could not be ended.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            results = pool.map(read, pairs, chunksize=8)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-        return _collect(results, len(pairs))
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a worker process died, perhaps for lack of memory; nothing was written, try --jobs 1"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    readings = run_jobs(
+        partial(_read, min_area=min_area),
+        pairs,
+        jobs,
+        unit="image",
+        doing="reading",
+        after_a_death="nothing was written, try --jobs 1",
+        chunk=8,
+    )
+    return {pair.name: reading for pair, reading in zip(pairs, readings, strict=True)}
 
 
-def _collect(results: Iterable[tuple[str, Reading]], total: int) -> dict[str, Reading]:
-    """Gather the results with a progress bar, drawn rarely where stderr is a file."""
-    every = 0.5 if sys.stderr.isatty() else 10.0
-    with tqdm(results, total=total, unit="image", desc="reading", mininterval=every) as bar:
-        return dict(bar)
-
-
-def _read(pair: Pair, min_area: int) -> tuple[str, Reading]:
-    return pair.name, read_pair(pair.image, pair.mask, min_area)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process answers Ctrl-C
+def _read(pair: Pair, min_area: int) -> Reading:
+    return read_pair(pair.image, pair.mask, min_area)
 
 
 def _image_root(root: Path, output: Path) -> str:
