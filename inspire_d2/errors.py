@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
-__all__ = ["InputError", "exit_on_input_error", "first_few"]
+__all__ = ["InputError", "exit_on_input_error", "first_few", "warn"]
 
 
 class InputError(ValueError):
@@ -35,3 +35,8 @@ def first_few(items: Sequence[object], limit: int = 10) -> str:
     """Join the first ``limit`` items with commas, followed by the count of those left out."""
     shown = ", ".join(str(item) for item in items[:limit])
     return f"{shown} and {len(items) - limit} more" if len(items) > limit else shown
+
+
+def warn(sentence: str) -> None:
+    """Print a line on stderr about what a user may not have meant, and go on."""
+    print(f"warning: {sentence}", file=sys.stderr)

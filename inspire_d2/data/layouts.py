@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inspire_d2.data.problems import Problems
-from inspire_d2.errors import InputError
+from inspire_d2.errors import InputError, first_few, warn
 
 __all__ = ["LAYOUTS", "Pair", "find_pairs"]
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # "mask" alone is for PolypGen's C3_EndoCV2021_00489_.jpg, whose mask has one underscore, not two.
 MASK_SUFFIXES = ("_mask", "-mask", "_gt", "_seg", "_segmentation", "mask")
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini")  # which nobody misses
 IMAGE_FOLDERS = ("images", "image")
 MASK_FOLDERS = ("masks", "mask")
 POLYPGEN_CENTRES = tuple(f"C{i}" for i in range(1, 7))
@@ -164,10 +165,25 @@ def _key(stem: str) -> str:
     return unicodedata.normalize("NFC", stem).casefold()
 
 
-def _list_images(folder: Path) -> list[Path]:
+def _list_images(folder: Path, problems: Problems) -> list[Path]:
+    """List a folder's images; links to nothing are problems, other entries are warned of."""
+    images, others = [], []
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
-    return [folder / n for n in sorted(names) if n.lower().endswith(IMAGE_EXTENSIONS)]
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                problems.add("links to files that are not there", entry.path)
+            elif entry.is_file() and entry.name.lower().endswith(IMAGE_EXTENSIONS):
+                images.append(folder / entry.name)
+            elif entry.name not in SYSTEM_FILES:
+                others.append(entry.name + ("/" if entry.is_dir() else ""))
+    if others:
+        warn(
+            f"{len(others)} files or folders of {folder} are not read, being no images of"
+            f" {', '.join(IMAGE_EXTENSIONS)}: {first_few(others, 3)}"
+        )
+    return images
 
 
 def _mask_key(stem: str, image_keys: set[str]) -> str | None:
@@ -185,11 +201,11 @@ def _pair_folders(
     root: Path, images: Path, masks: Path, problems: Problems, prefix: str = ""
 ) -> list[Pair]:
     """Match the files of two folders; names get ``prefix`` unless they have it already."""
-    image_files = _list_images(images)
+    image_files = _list_images(images, problems)
     _report_duplicates([f.stem for f in image_files], "images of the same name", problems, images)
     image_keys = {_key(f.stem) for f in image_files}
     mask_of: dict[str, list[Path]] = {}
-    for mask in _list_images(masks):
+    for mask in _list_images(masks, problems):
         key = _mask_key(mask.stem, image_keys)
         if key is None:
             problems.add("masks without an image", mask)

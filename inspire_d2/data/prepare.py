@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from inspire_d2.data.layouts import Pair, find_pairs
 from inspire_d2.data.masks import THRESHOLD
 from inspire_d2.data.problems import Problems
 from inspire_d2.data.splits import ColumnSplit, ListSplit, OwnSplit, RatioSplit, Split
-from inspire_d2.errors import InputError, first_few
+from inspire_d2.errors import InputError, first_few, warn
 
 __all__ = ["LICENCES", "prepare_polyps"]
 
@@ -73,7 +72,7 @@ def prepare_polyps(
         if left_out:
             warnings.append(f"{left_out} images are in neither list and left out")
         for sentence in warnings:
-            _warn(sentence)
+            warn(sentence)
     about = {
         "description": f"Polyps as instances, from {layout}",
         "layout": layout,
@@ -97,15 +96,11 @@ def _with_index(pairs: list[Pair], root: Path, index: Path | None, needed: bool)
     except InputError as error:
         if index is not None or needed:
             raise
-        _warn(f"{error}; it is not used")
+        warn(f"{error}; it is not used")
         return pairs
     if lacking and not needed:
-        _warn(f"the index {file} lacks {len(lacking)} images: {first_few(lacking)}")
+        warn(f"the index {file} lacks {len(lacking)} images: {first_few(lacking)}")
     return known
-
-
-def _warn(sentence: str) -> None:
-    print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _read_all(pairs: Sequence[Pair], min_area: int, jobs: int) -> dict[str, Reading]:

@@ -74,6 +74,24 @@ def test_two_folders(tmp_path: Path, make_folders: Make) -> None:
     assert names("folders", tmp_path, images=images, masks=masks) == ["b", "polype é 1"]
 
 
+def test_what_is_not_read_is_told(kvasir: Path, capsys: pytest.CaptureFixture) -> None:
+    images, masks = kvasir / "images", kvasir / "masks"
+    for name in (".hidden.gif", "Thumbs.db", "b.gif", "notes.txt"):
+        (images / name).touch()
+    assert len(names("kvasir", kvasir)) == 10
+    (images / "more").mkdir()
+    (masks / "x.gif").touch()
+    capsys.readouterr()
+    assert len(names("kvasir", kvasir)) == 10
+    first, second = capsys.readouterr().err.splitlines()
+    assert f"warning: 3 files or folders of {images} are not read" in first
+    assert first.endswith(": b.gif, more/, notes.txt")
+    assert "1 files" in second and second.endswith(": x.gif")
+    (images / "lost.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(InputError, match=r"links to files that are not there \(1\): images/lost"):
+        names("kvasir", kvasir)
+
+
 def test_names_that_differ_in_unicode_form_match(tmp_path: Path, make_folders: Make) -> None:
     make_folders(tmp_path / "images", tmp_path / "masks", ["\u00e9"])
     (tmp_path / "masks" / "\u00e9.png").rename(tmp_path / "masks" / "e\u0301.png")
