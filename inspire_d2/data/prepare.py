@@ -69,6 +69,8 @@ def prepare_polyps(
     if isinstance(split, RatioSplit | ListSplit | ColumnSplit):
         left_out = len(pairs) - sum(len(part) for part in parts.values())
         warnings = leak_warnings(parts)
+        if layout == "cvc-clinicdb" and isinstance(split, RatioSplit):
+            warnings += _cvc_warnings(pairs)
         if left_out:
             warnings.append(f"{left_out} images are in neither list and left out")
         for sentence in warnings:
@@ -101,6 +103,16 @@ def _with_index(pairs: list[Pair], root: Path, index: Path | None, needed: bool)
     if lacking and not needed:
         warn(f"the index {file} lacks {len(lacking)} images: {first_few(lacking)}")
     return known
+
+
+def _cvc_warnings(pairs: Sequence[Pair]) -> list[str]:
+    if any(pair.attributes.get("sequence") for pair in pairs):
+        return []
+    return [
+        "CVC-ClinicDB's 612 images are frames of 29 sequences, which a random split parts: scores"
+        " are then of what was trained on. Make an index of name and sequence, and give --index"
+        " FILE --split-column sequence --val-values VALUE ..."
+    ]
 
 
 def _read_all(pairs: Sequence[Pair], min_area: int, jobs: int) -> dict[str, Reading]:

@@ -1,0 +1,39 @@
+"""What datasets/prepare_polyps.py warns of while it does as it was told."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture
+def warnings_of(
+    tool: ModuleType, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> Callable[..., list[str]]:
+    """Run the tool, with an output of its own, and return its warnings."""
+
+    def run(*arguments: object) -> list[str]:
+        capsys.readouterr()
+        tool.main([str(argument) for argument in (*arguments, "--output", tmp_path / "out")])
+        return [line for line in capsys.readouterr().err.splitlines() if "warning: " in line]
+
+    return run
+
+
+def test_sequences_of_cvc_clinicdb(
+    tmp_path: Path, make_folders: Callable[..., None], warnings_of: Callable[..., list[str]]
+) -> None:
+    root = tmp_path / "cvc"
+    make_folders(root / "Original", root / "Ground Truth", "1234", "{}.tif", "{}.tif")
+    arguments = ("--layout", "cvc-clinicdb", "--root", root)
+    (said,) = warnings_of(*arguments, "--ratio", 0.5)
+    assert "frames of 29 sequences" in said
+    assert "--index FILE --split-column sequence" in said
+    assert not warnings_of(*arguments, "--all", "test")
+    index = tmp_path / "frames.csv"
+    index.write_text("name,sequence\n1,a\n2,a\n3,b\n4,b\n")
+    by_sequence = ("--split-column", "sequence", "--val-values", "b")
+    assert not warnings_of(*arguments, "--index", index, *by_sequence)
+    (said,) = warnings_of(*arguments, "--index", index, "--ratio", 0.25)
+    assert "values of sequence" in said
