@@ -1,8 +1,9 @@
 """From folders of images and masks to COCO jsons."""
 
 import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def prepare_polyps(
     }
     contents = _to_coco(pairs, parts, readings, about)
     write_jsons(output, {f"{name}.json": content for name, content in contents.items()})
+    _warn_of_other_splits(output, contents)
     return {name: content["info"]["counts"] for name, content in contents.items()}
 
 
@@ -131,6 +133,30 @@ def _read_all(pairs: Sequence[Pair], min_area: int, jobs: int) -> dict[str, Read
 
 def _read(pair: Pair, min_area: int) -> Reading:
     return read_pair(pair.image, pair.mask, min_area)
+
+
+def _warn_of_other_splits(output: Path, contents: Mapping[str, dict[str, Any]]) -> None:
+    """Tell which jsons of an earlier split stay in the folder and share images with new ones."""
+    for file in sorted(output.glob("*.json")):
+        if file.stem in contents:
+            continue
+        try:
+            theirs = json.loads(file.read_text(encoding="utf-8"))
+            root, rule = theirs["info"]["image_root"], theirs["info"]["split"]["rule"]
+            names = {image["file_name"] for image in theirs["images"]}
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # a file of someone else's
+        shared = [
+            f"{len(both)} of {part}.json"
+            for part, content in contents.items()
+            if root == content["info"]["image_root"]
+            and (both := names & {image["file_name"] for image in content["images"]})
+        ]
+        if shared:
+            warn(
+                f"{file}, of an earlier split ({rule}), stays and has images that are in the new"
+                f" jsons too ({', '.join(shared)}): delete it, or do not train or score on both"
+            )
 
 
 def _image_root(root: Path, output: Path) -> str:

@@ -30,10 +30,29 @@ def test_sequences_of_cvc_clinicdb(
     (said,) = warnings_of(*arguments, "--ratio", 0.5)
     assert "frames of 29 sequences" in said
     assert "--index FILE --split-column sequence" in said
-    assert not warnings_of(*arguments, "--all", "test")
+    assert "29 sequences" not in "".join(warnings_of(*arguments, "--all", "train"))
     index = tmp_path / "frames.csv"
     index.write_text("name,sequence\n1,a\n2,a\n3,b\n4,b\n")
     by_sequence = ("--split-column", "sequence", "--val-values", "b")
     assert not warnings_of(*arguments, "--index", index, *by_sequence)
     (said,) = warnings_of(*arguments, "--index", index, "--ratio", 0.25)
     assert "values of sequence" in said
+
+
+def test_a_json_of_an_earlier_split(
+    kvasir: Path, warnings_of: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    arguments = ("--layout", "kvasir", "--root", kvasir)
+    output = tmp_path / "out"
+    assert not warnings_of(*arguments, "--ratio", 0.5)
+    assert not warnings_of(*arguments, "--ratio", 0.8)  # both are written again
+    (output / "train.json").unlink()
+    (output / "notes.json").write_text("[1]")
+    (output / "other.json").write_text('{"info": {"split": 1}, "images": []}')
+    (said,) = warnings_of(*arguments, "--all", "test")
+    assert f"warning: {output / 'val.json'}, of an earlier split (ratio), stays" in said
+    assert "(2 of test.json)" in said
+    (kvasir / "part").mkdir()
+    for folder in ("images", "masks"):
+        (kvasir / folder).rename(kvasir / "part" / folder)
+    assert not warnings_of("--layout", "kvasir", "--root", kvasir / "part", "--all", "test")
