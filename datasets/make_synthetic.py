@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
 from inspire_d2.data.synthetic import write_synthetic_set
-from inspire_d2.errors import exit_on_input_error
+from inspire_d2.errors import exit_on_input_error, printable
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
         names = write_synthetic_set(
             args.output, args.num_images, args.seed, args.size, progress=_show_progress
         )
-        print(f"wrote {len(names)} images and masks to {args.output}")
+        print(f"wrote {len(names)} images and masks to {printable(args.output)}")
 
 
 def _show_progress(done: int, total: int) -> None:
@@ -44,4 +44,9 @@ def _show_progress(done: int, total: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        # On a line of its own: the progress may not have ended its line.
+        print("\ninterrupted, the set is not complete: make it again", file=sys.stderr)
+        sys.exit(130)

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
 from inspire_d2.data.synthetic_mri import write_synthetic_mri
-from inspire_d2.errors import exit_on_input_error
+from inspire_d2.errors import exit_on_input_error, printable
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,8 +32,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with exit_on_input_error():
         names = write_synthetic_mri(args.output, args.cases, args.seed, tuple(args.shape))
-        print(f"wrote {len(names)} cases to {args.output}")
+        print(f"wrote {len(names)} cases to {printable(args.output)}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        # On a line of its own: the progress may not have ended its line.
+        print("\ninterrupted, the set is not complete: make it again", file=sys.stderr)
+        sys.exit(130)

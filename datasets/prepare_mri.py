@@ -54,7 +54,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare the data set that the command line describes and print what came of it."""
     args = parse(arguments)
-    from inspire_d2.errors import InputError, exit_on_input_error
+    from inspire_d2.errors import InputError, exit_on_input_error, printable
 
     with exit_on_input_error():
         try:  # takes seconds: not before the options are right
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, row in counts.items():
             cells = (str(row[column]).rjust(len(column)) for column in columns)
             print(f"{name}.json".ljust(width), *cells, sep="  ")
-        print(f"written to {output}")
+        print(f"written to {printable(output)}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare the data set that the command line describes and print what came of it."""
     args = parse(arguments)
     from inspire_d2.data import prepare, splits  # takes seconds: not before the options are right
-    from inspire_d2.errors import exit_on_input_error
+    from inspire_d2.errors import exit_on_input_error, printable
 
     with exit_on_input_error():
         if args.ratio is not None:
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, row in counts.items():
             cells = (str(row[column]).rjust(len(column)) for column in columns)
             print(f"{name}.json".ljust(width), *cells, sep="  ")
-        print(f"written to {output}")
+        print(f"written to {printable(output)}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
-__all__ = ["InputError", "exit_on_input_error", "first_few", "warn"]
+__all__ = ["InputError", "exit_on_input_error", "first_few", "printable", "warn"]
 
 
 class InputError(ValueError):
@@ -35,6 +35,11 @@ def first_few(items: Sequence[object], limit: int = 10) -> str:
     """Join the first ``limit`` items with commas, followed by the count of those left out."""
     shown = ", ".join(str(item) for item in items[:limit])
     return f"{shown} and {len(items) - limit} more" if len(items) > limit else shown
+
+
+def printable(path: object) -> str:
+    """Return a path as it can be printed on stdout, which does not take every name of a file."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def warn(sentence: str) -> None:

@@ -67,14 +67,17 @@ def unreadable(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def write_image(path: str | os.PathLike, pixels: np.ndarray) -> None:
+def write_image(path: str | os.PathLike, pixels: np.ndarray, *options: int) -> None:
     """Write uint8 (H, W) or (H, W, 3) in BGR as an image file, with the folders that it lacks.
+
+    Args:
+        options: of OpenCV, in pairs, such as IMWRITE_JPEG_QUALITY and its value.
 
     Raises:
         InputError: it cannot be written.
     """
     # Not imwrite, which a name that is no UTF-8 makes crash.
-    _, content = cv2.imencode(os.path.splitext(path)[1], pixels)
+    _, content = cv2.imencode(os.path.splitext(path)[1], pixels, options)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(path, "wb") as file:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inspire_d2.data.problems import Problems
+from inspire_d2.data.synthetic_manifest import check_complete
 from inspire_d2.errors import InputError, first_few, warn
 
 __all__ = ["LAYOUTS", "Pair", "find_pairs"]
@@ -52,6 +53,7 @@ def find_pairs(
     """
     if not root.is_dir():
         raise InputError(f"--root {root} is not a folder")
+    check_complete(root)
     root = Path(os.path.abspath(root))  # links inside it stay as they are named
     if (images or masks) and layout != "folders":
         raise InputError(f"--images and --masks belong to --layout folders, not to {layout}")

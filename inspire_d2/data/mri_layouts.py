@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspire_d2.data.problems import Problems
+from inspire_d2.data.synthetic_manifest import check_complete
 from inspire_d2.data.tables import read_table
 from inspire_d2.errors import InputError
 
@@ -79,6 +80,7 @@ def find_cases(
     for option, folder in (("--root", root), ("--images", images), ("--labels", labels)):
         if folder is not None and not folder.is_dir():
             raise InputError(f"{option} {folder} is not a folder")
+    check_complete(root)
     if (images or labels) and layout != "folders":
         raise InputError(f"--images and --labels belong to --layout folders, not to {layout}")
     if index is not None and layout not in ("lgg", "folders"):

@@ -6,7 +6,6 @@ the set; how an image is drawn is in :mod:`inspire_d2.data.synthetic_scene`.
 Shape shorthand in this module: H, W (pixels of one image).
 """
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,13 @@ import cv2
 import numpy as np
 
 from inspire_d2.data import synthetic_scene as scene
+from inspire_d2.data.images import write_image
+from inspire_d2.data.synthetic_manifest import MANIFEST, being_written, read_manifest
 from inspire_d2.errors import InputError, first_few
 
 __all__ = ["make_image", "write_synthetic_set"]
 
 NEGATIVE_FRACTION = 0.15
-MANIFEST = "synthetic.json"
 _MIN_SIZE, _MAX_SIZE = 64, 2048
 
 
@@ -68,7 +68,8 @@ def write_synthetic_set(
 
     Args:
         root: folder to make; an existing one must be empty or hold a set of the same seed and size
-            with at most ``num_images`` images (which is then written again, identically).
+            with at most ``num_images`` images (which is then written again, identically), and
+            jsons in annotations/.
         num_images: >= 1. Image i is the same for every ``num_images``.
         seed, size: as in :func:`make_image`.
         progress: called after each image with (images done, images in all).
@@ -85,41 +86,39 @@ def write_synthetic_set(
     names = [f"synthetic_{index:05d}" for index in range(num_images)]
     make_image(seed, 0, size)  # wrong options are found before anything is written
     _check_writable(root, names, {"seed": seed, "size": size})
-    try:
-        for folder in (root / "images", root / "masks"):
-            folder.mkdir(parents=True, exist_ok=True)
-        (root / MANIFEST).write_text(json.dumps({"seed": seed, "size": size}) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write to {root}: {error}") from error
-    for index, name in enumerate(names):
-        image, mask = make_image(seed, index, size)
-        _write(root / "images" / f"{name}.jpg", image, cv2.IMWRITE_JPEG_QUALITY, 92)
-        _write(root / "masks" / f"{name}.png", mask)
-        if progress is not None:
-            progress(index + 1, num_images)
+    with being_written(root, {"seed": seed, "size": size}):
+        for index, name in enumerate(names):
+            image, mask = make_image(seed, index, size)
+            write_image(root / "images" / f"{name}.jpg", image, cv2.IMWRITE_JPEG_QUALITY, 92)
+            write_image(root / "masks" / f"{name}.png", mask)
+            if progress is not None:
+                progress(index + 1, num_images)
     return names
 
 
 def _check_writable(root: Path, names: list[str], settings: dict[str, int]) -> None:
-    if not root.exists():
+    if not os.path.exists(root):
         return
     if not root.is_dir():
         raise InputError(f"{root} is a file, not a folder")
-    ours = {MANIFEST, "images", "masks"}
-    found = {path.name for path in root.iterdir()}
-    if found <= ours:
-        found = {str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir()}
-        ours = {MANIFEST, *_files_of(names)}
+    ours = {MANIFEST, "images", "masks", "annotations"}
+    try:
+        found = {path.name for path in root.iterdir()}
+        if found <= ours:
+            files = [path.relative_to(root) for path in root.rglob("*") if not path.is_dir()]
+            # Those of the prepared set are made anew after the images.
+            found = {str(path) for path in files if not path.match("annotations/*.json")}
+            ours = {MANIFEST, *_files_of(names)}
+    except OSError as error:
+        raise InputError(f"{root} cannot be read: {error.strerror or error}") from error
     if found - ours:
         raise InputError(
             f"{root} holds other files ({first_few(sorted(found - ours), 3)}): "
             "name a new or empty folder"
         )
     if found:
-        try:
-            known = json.loads((root / MANIFEST).read_text())
-        except (OSError, ValueError):
-            known = None
+        manifest = read_manifest(root)
+        known = manifest and {key: manifest[key] for key in settings if key in manifest}
         if known != settings:
             raise InputError(
                 f"{root} holds a set made with {known or 'unknown settings'}, not {settings}: "
@@ -129,11 +128,6 @@ def _check_writable(root: Path, names: list[str], settings: dict[str, int]) -> N
 
 def _files_of(names: list[str]) -> list[str]:
     return [f"images/{name}.jpg" for name in names] + [f"masks/{name}.png" for name in names]
-
-
-def _write(path: Path, image: np.ndarray, *options: int) -> None:
-    if not cv2.imwrite(str(path), image, options):
-        raise InputError(f"cannot write {path}: is the disk full, or the folder read-only?")
 
 
 def _polyp_count(rng: np.random.Generator) -> int:

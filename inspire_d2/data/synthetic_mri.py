@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from inspire_d2.data.synthetic_manifest import being_written, read_manifest
 from inspire_d2.errors import InputError
 
 __all__ = ["make_case", "write_synthetic_mri"]
@@ -64,6 +65,8 @@ def write_synthetic_mri(
 ) -> list[str]:
     """Write ``output``/CASE/CASE_{t1,t1ce,t2,flair,seg}.nii.gz; return the cases' names.
 
+    A set of the same arguments that was not written to its end is begun again.
+
     Raises:
         InputError: a number out of its range, a folder that cannot be written to or holds cases.
     """
@@ -71,19 +74,22 @@ def write_synthetic_mri(
         raise InputError(f"--cases {count} must be 1 or more")
     if min(shape) < MIN_SIZE:
         raise InputError(f"--shape {' '.join(map(str, shape))}: each must be {MIN_SIZE} or more")
-    if output.is_dir() and any(output.iterdir()):
+    settings = {"seed": seed, "shape": list(shape), "cases": count}
+    goes_on = read_manifest(output) == {**settings, "complete": False}
+    if not goes_on and os.path.isdir(output) and any(output.iterdir()):
         raise InputError(f"--output {output} holds files already: name another folder")
     import nibabel as nib  # an extra
 
     names = [f"Synthetic_{number:03d}" for number in range(count)]
     try:
-        for number, name in enumerate(names):
-            channels, label = make_case(seed, number, shape)
-            os.makedirs(output / name)
-            for part, data in {**channels, "seg": label}.items():
-                # as BraTS: 1 mm, axes to the left, to the back, up
-                image = nib.Nifti1Image(data, np.diag([-1.0, -1.0, 1.0, 1.0]))
-                nib.save(image, output / name / f"{name}_{part}.nii.gz")
+        with being_written(output, settings):
+            for number, name in enumerate(names):
+                channels, label = make_case(seed, number, shape)
+                os.makedirs(output / name, exist_ok=True)
+                for part, data in {**channels, "seg": label}.items():
+                    # as BraTS: 1 mm, axes to the left, to the back, up
+                    image = nib.Nifti1Image(data, np.diag([-1.0, -1.0, 1.0, 1.0]))
+                    nib.save(image, output / name / f"{name}_{part}.nii.gz")
     except OSError as error:
         raise InputError(f"--output {output} cannot be written: {error.strerror}") from error
     return names

@@ -58,6 +58,12 @@ def load_script(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def load() -> Callable[[str], ModuleType]:
+    """Import a script of datasets/ by its name."""
+    return load_script
+
+
+@pytest.fixture(scope="session")
 def tool() -> ModuleType:
     """datasets/prepare_polyps.py as a module."""
     return load_script("prepare_polyps")

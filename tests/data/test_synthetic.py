@@ -144,6 +144,18 @@ def test_folders_with_other_things_are_refused(tmp_path):
         write_synthetic_set(tmp_path / "notes.txt", 2)
 
 
+def test_a_set_that_is_prepared_can_be_made_again(tmp_path):
+    root = tmp_path / "set"
+    write_synthetic_set(root, 3, size=64)
+    (root / "annotations").mkdir()
+    (root / "annotations" / "train.json").write_text("{}")
+    write_synthetic_set(root, 4, size=64)
+    assert (root / "annotations" / "train.json").read_text() == "{}"
+    (root / "annotations" / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"other files \(annotations/notes\.txt\)"):
+        write_synthetic_set(root, 4, size=64)
+
+
 @pytest.mark.parametrize(
     "options", [{"seed": -1}, {"index": -1}, {"size": 20}, {"size": 10_000}], ids=str
 )
