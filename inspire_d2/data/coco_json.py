@@ -18,9 +18,9 @@ __all__ = ["check_writable", "write_jsons"]
 def check_writable(folder: Path) -> None:
     """Raise InputError when ``folder`` cannot be made or written to; leave nothing behind."""
     nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
     try:
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inspire_d2.data.problems import Problems
 from inspire_d2.data.synthetic_manifest import check_complete
-from inspire_d2.errors import InputError, first_few, warn
+from inspire_d2.errors import InputError, first_few, printable, warn
 
 __all__ = ["LAYOUTS", "Pair", "find_pairs"]
 
@@ -51,7 +51,7 @@ def find_pairs(
     ``root``). Images and masks that do not match one to one go to ``problems``. Raises InputError
     when the folders of the layout are not there.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise InputError(f"--root {root} is not a folder")
     check_complete(root)
     root = Path(os.path.abspath(root))  # links inside it stay as they are named
@@ -73,7 +73,7 @@ def _given_folders(
     if images is None or masks is None:
         raise InputError("--images and --masks go together: one of them is missing")
     for option, folder in (("--images", images), ("--masks", masks)):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise InputError(f"{option} {folder} is not a folder")
     if images.resolve() == masks.resolve():
         raise InputError(f"--images and --masks are the same folder, {images}")
@@ -174,7 +174,9 @@ def _list_images(folder: Path, problems: Problems) -> list[Path]:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
-            if entry.is_symlink() and not os.path.exists(entry.path):
+            if printable(entry.name) != entry.name:
+                problems.add("names that are not UTF-8", printable(entry.path))
+            elif entry.is_symlink() and not os.path.exists(entry.path):
                 problems.add("links to files that are not there", entry.path)
             elif entry.is_file() and entry.name.lower().endswith(IMAGE_EXTENSIONS):
                 images.append(folder / entry.name)

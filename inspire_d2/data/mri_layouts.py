@@ -78,7 +78,7 @@ def find_cases(
     when the layout's folders are not there.
     """
     for option, folder in (("--root", root), ("--images", images), ("--labels", labels)):
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not os.path.isdir(folder):
             raise InputError(f"{option} {folder} is not a folder")
     check_complete(root)
     if (images or labels) and layout != "folders":

@@ -90,8 +90,11 @@ class AllPatients:
     name: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise InputError(f"--all {self.name!r} is no file name of letters, digits, '.' and '-'")
+        too_long = len(self.name.encode()) > 200
+        if too_long or not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise InputError(
+                f"--all {self.name!r} is no file name of up to 200 letters, digits, '.' and '-'"
+            )
 
     def divide(self, cases: Sequence[Case]) -> dict[str, list[Case]]:
         return {self.name: list(cases)}

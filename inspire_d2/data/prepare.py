@@ -16,7 +16,7 @@ from inspire_d2.data.layouts import Pair, find_pairs
 from inspire_d2.data.masks import THRESHOLD
 from inspire_d2.data.problems import Problems
 from inspire_d2.data.splits import ColumnSplit, ListSplit, OwnSplit, RatioSplit, Split
-from inspire_d2.errors import InputError, first_few, warn
+from inspire_d2.errors import InputError, first_few, printable, warn
 
 __all__ = ["LICENCES", "prepare_polyps"]
 
@@ -53,6 +53,7 @@ def prepare_polyps(
     if min_area < 1 or jobs < 1:
         raise InputError(f"--min-area {min_area} and --jobs {jobs} must be at least 1")
     check_writable(output)
+    image_root = _image_root(root, output)
     problems = Problems(root)
     pairs = find_pairs(layout, root, problems, images, masks)
     if len({pair.part == "train" for pair in pairs}) > 1 and not isinstance(split, OwnSplit):
@@ -79,7 +80,7 @@ def prepare_polyps(
     about = {
         "description": f"Polyps as instances, from {layout}",
         "layout": layout,
-        "image_root": _image_root(root, output),
+        "image_root": image_root,
         "split": split.describe(),
         "min_area": min_area,
         "threshold": THRESHOLD,
@@ -93,7 +94,7 @@ def prepare_polyps(
 
 def _with_index(pairs: list[Pair], root: Path, index: Path | None, needed: bool) -> list[Pair]:
     file = index or root / "index.csv"
-    if index is None and not file.is_file():
+    if index is None and not os.path.isfile(file):
         return pairs
     try:
         known, lacking = read_index(pairs, file)
@@ -163,11 +164,14 @@ def _image_root(root: Path, output: Path) -> str:
     """Return the images' root relative to the json's folder, or absolute if they share only "/"."""
     root, output = Path(os.path.realpath(root)), Path(os.path.realpath(output))
     common = Path(os.path.commonpath([root, output]))
-    return (
-        str(root)
-        if common == Path(common.anchor)
-        else Path(os.path.relpath(root, output)).as_posix()
-    )
+    shared = common != Path(common.anchor)
+    found = Path(os.path.relpath(root, output)).as_posix() if shared else str(root)
+    if printable(found) != found:
+        raise InputError(
+            f"{printable(root)} is not UTF-8, and cannot be named in a json: rename it, or give an"
+            " --output below it"
+        )
+    return found
 
 
 def _to_coco(

@@ -143,8 +143,11 @@ class AllSplit:
     name: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise InputError(f"--all {self.name!r} is no file name of letters, digits, '.' and '-'")
+        too_long = len(self.name.encode()) > 200
+        if too_long or not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise InputError(
+                f"--all {self.name!r} is no file name of up to 200 letters, digits, '.' and '-'"
+            )
 
     def divide(self, pairs: Sequence[Pair], problems: Problems) -> dict[str, list[Pair]]:
         return {self.name: list(pairs)}

@@ -1,6 +1,7 @@
 """Tiny data sets in temporary folders, and the command line tool that prepares them."""
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -74,13 +75,13 @@ def refused(tool: ModuleType, capsys: pytest.CaptureFixture) -> Callable[..., st
     """Run the tool, expect exit code 2 and nothing written, and return what it said."""
 
     def run(*arguments: object, output: Path) -> str:
-        before = {p: p.read_bytes() for p in output.rglob("*")} if output.is_dir() else None
+        before = {p: p.read_bytes() for p in output.rglob("*")} if os.path.isdir(output) else None
         with pytest.raises(SystemExit) as stop:
             tool.main([str(argument) for argument in (*arguments, "--output", output)])
         said = capsys.readouterr().err
         assert stop.value.code == 2, said
         assert "Traceback" not in said
-        after = {p: p.read_bytes() for p in output.rglob("*")} if output.is_dir() else None
+        after = {p: p.read_bytes() for p in output.rglob("*")} if os.path.isdir(output) else None
         assert after == before
         return said
 
