@@ -9,7 +9,14 @@ from PIL import Image
 
 from inspire_d2.errors import InputError
 
-__all__ = ["cannot_be_read", "check_image_header", "unreadable", "upright_size", "write_image"]
+__all__ = [
+    "cannot_be_read",
+    "check_image_header",
+    "misread",
+    "unreadable",
+    "upright_size",
+    "write_image",
+]
 
 EXIF_ORIENTATION = 0x0112
 
@@ -17,22 +24,19 @@ EXIF_ORIENTATION = 0x0112
 def check_image_header(path: str, size: tuple[int, int] | None = None) -> None:
     """Raise InputError if Detectron2 would not read an image, or otherwise than it is meant.
 
-    It turns images upright by their EXIF orientation, and cuts grey levels off at 255, which makes
-    an image of 16 bits white. Only the file's header is read.
+    It turns images upright by their EXIF orientation (TIFFs twice), and cuts grey levels off at
+    255, which makes an image of 16 bits white. Only the file's header is read.
 
     Args:
         size: the width and height that the annotations are for.
     """
     try:
         with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            mode, stored, upright = image.mode, image.size, upright_size(image)
+            problem, stored, upright = misread(image), image.size, upright_size(image)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(cannot_be_read(path, error)) from error
-    if mode == "F" or mode.startswith("I"):
-        raise InputError(
-            f"image {path} has more than 8 bits per pixel (mode {mode}), which would be cut off at"
-            " 255: save it with 8 bits, scaled as you need it"
-        )
+    if problem is not None:
+        raise InputError(f"image {path} {problem}")
     if size is not None and upright != size:
         turned = f" ({stored[0]}x{stored[1]} before its EXIF orientation)"
         raise InputError(
@@ -40,6 +44,19 @@ def check_image_header(path: str, size: tuple[int, int] | None = None) -> None:
             f" its annotations are for {size[0]}x{size[1]}: correct width and height in the json,"
             " with the boxes, or the image"
         )
+
+
+def misread(image: Image.Image) -> str | None:
+    """Return why Detectron2 would read an image, of which nothing is decoded, wrongly."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return (
+            f"has more than 8 bits per pixel (mode {image.mode}), which would be cut off at 255:"
+            " save it with 8 bits, scaled as you need it"
+        )
+    # Pillow turns it while decoding, but tells the orientation before.
+    if image.format == "TIFF" and image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+        return "is a TIFF with an orientation, which would turn it twice: save it upright"
+    return None
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import pycocotools.mask as mask_util
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from inspire_d2.data.images import unreadable, upright_size
+from inspire_d2.data.images import misread, unreadable, upright_size
 from inspire_d2.data.masks import THRESHOLD, mask_levels, why_not_a_mask
 
 __all__ = ["CONNECTIVITY", "Reading", "mask_to_instances", "read_pair"]
@@ -43,11 +43,16 @@ def read_pair(image_file: Path, mask_file: Path, min_area: int) -> Reading:
     """Read one pair of files completely; what is wrong is returned, not raised."""
     try:
         image, image_hash = _open(image_file)
+        complaint = misread(image)
+        image.load()
         width, height = upright_size(image)
     except Exception as error:  # whatever a broken file makes the decoder raise
         return Reading(problem=("unreadable images", _reason(image_file, error)))
+    if complaint:
+        return Reading(problem=("images that are read wrongly", f"{image_file} {complaint}"))
     try:
         mask, mask_hash = _open(mask_file)
+        mask.load()
         lossy = mask.format in ("JPEG", "MPO", "WEBP")
         mask = ImageOps.exif_transpose(mask)
         levels = mask_levels(mask)
@@ -98,11 +103,9 @@ def mask_to_instances(mask: np.ndarray, min_area: int) -> tuple[list[dict[str, A
 
 
 def _open(path: Path) -> tuple[Image.Image, bytes]:
-    """Decode a file completely; return it with the sha256 of its bytes."""
+    """Open a file whole, without decoding it; return it with the sha256 of its bytes."""
     data = path.read_bytes()
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image, hashlib.sha256(data).digest()
+    return Image.open(io.BytesIO(data)), hashlib.sha256(data).digest()
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -12,7 +12,9 @@ from detectron2.structures import BoxMode
 from PIL import Image
 from scipy import ndimage
 
+from inspire_d2.data.images import check_image_header
 from inspire_d2.data.instances import mask_to_instances, read_pair
+from inspire_d2.errors import InputError
 
 SIZE = (48, 64)  # H, W
 
@@ -185,3 +187,20 @@ def test_size_is_what_detectron2_sees_after_exif(tmp_path: Path) -> None:
     upright = save(Image.new("L", (30, 20)), tmp_path)
     kind, _ = read_pair(tmp_path / "a.jpg", upright, 30).problem
     assert kind == "images and masks of different size"
+
+
+def test_images_that_training_refuses(tmp_path: Path) -> None:
+    mask = save(Image.new("L", (30, 20)), tmp_path)
+    deep, turned = tmp_path / "deep.png", tmp_path / "turned.tif"
+    Image.fromarray(np.full((20, 30), 4000, np.uint16)).save(deep)
+    for orientation in (3, 6):
+        Image.new("RGB", (20, 30)).save(turned, tiffinfo={0x0112: orientation})
+        for file, what in ((deep, "more than 8 bits"), (turned, "turn it twice: save it upright")):
+            kind, detail = read_pair(file, mask, 30).problem
+            assert kind == "images that are read wrongly"
+            assert detail.startswith(f"{file} ") and what in detail
+            with pytest.raises(InputError, match=what):
+                check_image_header(str(file), (30, 20))
+    Image.new("RGB", (30, 20)).save(turned, tiffinfo={0x0112: 1})
+    assert read_pair(turned, mask, 30).problem is None
+    check_image_header(str(turned), (30, 20))
