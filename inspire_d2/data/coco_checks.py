@@ -95,7 +95,25 @@ def read_coco(json_file: str) -> dict[str, Any]:
             raise InputError(
                 f"{json_file}: annotation {one['id']} has iscrowd {one['iscrowd']!r}, not 0 or 1"
             )
+        if one.get("ignore", 0) != 0:
+            raise InputError(
+                f"{json_file}: annotation {one['id']} has ignore {one['ignore']!r}, which is not"
+                " read: set iscrowd to 1 for a region to be left out, with its mask as RLE, or take"
+                " the annotation out"
+            )
+        if not _are_keypoints(one.get("keypoints")):
+            raise InputError(
+                f"{json_file}: annotation {one['id']} has keypoints that are not x, y, visibility"
+                " of each in one list of numbers: correct them, or take them out"
+            )
     return content
+
+
+def _are_keypoints(points: Any) -> bool:
+    if points is None or points == []:
+        return True
+    numbers = isinstance(points, list) and all(type(n) in (int, float) for n in points)
+    return numbers and len(points) % 3 == 0
 
 
 @_no_garbage_collection()

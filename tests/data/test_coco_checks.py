@@ -53,7 +53,7 @@ def content() -> Content:
         ],
         "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}],
         "annotations": [
-            annotation(10, 0, 3, segmentation=[SQUARE]),
+            annotation(10, 0, 3, segmentation=[SQUARE], ignore=0, keypoints=[]),
             annotation(11, 0, 7, segmentation=rle),
             annotation(12, 1, 3, segmentation=copy.deepcopy(rle), iscrowd=1),
         ],
@@ -167,6 +167,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
         annotation_with(segmentation={"size": [HEIGHT, WIDTH], "counts": "~~"}),
         "no compressed RLE",
     ),
+    "ignored": (annotation_with(ignore=1), "annotation 10 has ignore 1, .*set iscrowd to 1"),
+    "keypoints of text": (annotation_with(keypoints=["a"]), "annotation 10 has keypoints that are"),
+    "keypoints in pairs": (annotation_with(keypoints=[1, 2, 3, 4]), "x, y, visibility"),
+    "keypoints a number": (annotation_with(keypoints=3), "correct them, or take them out"),
     "lost file": (lambda c: c["images"][1].update(file_name="lost.png"), r"1 of 2 .*: lost\.png$"),
 }
 
