@@ -260,6 +260,8 @@ def test_a_video_that_breaks_off_is_told_after_its_frames(tmp_path: Path) -> Non
     (tmp_path / "none.avi").write_bytes(b"none")
     with pytest.raises(InputError, match="none.avi cannot be read"):
         list(read_video(tmp_path / "none.avi"))
+    with pytest.raises(InputError, match="there is no webcam 99999999999"):
+        list(read_video("99999999999"))
 
 
 def test_the_package_itself_stays_light() -> None:

@@ -12,6 +12,8 @@ from inspire_d2.errors import InputError
 
 __all__ = ["count_frames", "name_for_opencv", "read_video"]
 
+_WEBCAM_DIGITS = 9  # OpenCV fails at numbers of more than 32 bits
+
 
 @contextlib.contextmanager
 def name_for_opencv(path: str) -> Iterator[str]:
@@ -46,9 +48,12 @@ def read_video(video: str | os.PathLike) -> Iterator[tuple[np.ndarray, float]]:
         video: a file, or the number of a webcam, "0", which has no end.
 
     Raises:
-        InputError: it has no frames, or, after the last one, far fewer than it says.
+        InputError: there is no such webcam, it has no frames, or, after the last one, far fewer
+            than it says.
     """
     video = os.fspath(video)
+    if video.isdecimal() and len(video) > _WEBCAM_DIGITS:
+        raise InputError(f"there is no webcam {video}: they count from 0.")
     with name_for_opencv(video) as name:
         capture = cv2.VideoCapture(int(video) if video.isdecimal() else name)
     number = 0
