@@ -58,6 +58,22 @@ def test_map_moves_with_the_image(tmp_path: Path) -> None:
     assert np.array_equal(mapped["sem_seg"].numpy(), mask[:, ::-1])
 
 
+def test_crowds_do_not_count(tmp_path: Path) -> None:
+    crowd, polyp = box(slice(2, 15), slice(3, 20)), box(slice(5, 9), slice(10, 25))
+    item = record(tmp_path, [polyp, crowd], [0, 1])
+    item["annotations"][1] |= {"iscrowd": 1, "keypoints": [1, 2, 2]}
+    expected = np.where(polyp, 1, np.where(crowd, 255, 0))
+    flip = T.RandomFlip(prob=1.0, horizontal=True, vertical=False)
+    for augmentations, wanted in (([], expected), ([flip], expected[:, ::-1])):
+        mapper = SemanticMapper(True, augmentations=augmentations, image_format="RGB")
+        mapped = mapper(item)
+        assert np.array_equal(mapped["sem_seg"].numpy(), wanted)
+        assert not {"crowds", "instances", "annotations"} & set(mapped)
+    del item["annotations"][0]
+    mapper = SemanticMapper(True, augmentations=[], image_format="RGB", ignore_value=7)
+    assert np.array_equal(mapper(item)["sem_seg"].numpy(), 7 * crowd)
+
+
 @pytest.mark.parametrize("key", ["empty", "absent"])
 def test_image_without_annotations_is_background(tmp_path: Path, key: str) -> None:
     item = record(tmp_path, [], [])
