@@ -146,34 +146,6 @@ def test_random_split_warns_of_centres(
     assert "1 of 1 values of centre (C1)" in warnings[0]
 
 
-def test_an_index_that_does_not_fit(
-    kvasir: Path,
-    tool: ModuleType,
-    tmp_path: Path,
-    refused: Callable[..., str],
-    capsys: pytest.CaptureFixture,
-) -> None:
-    index, output = tmp_path / "frames.csv", tmp_path / "out"
-    index.write_text("name,sequence\n1,s1\n2,s1\n")
-    arguments = ("--layout", "kvasir", "--root", kvasir)
-    given = ("--index", index)
-    for split in (("--ratio", 0.5), ("--split-column", "sequence", "--val-values", "s1")):
-        said = refused(*arguments, *given, *split, output=output)
-        assert f"the index {index} fits none of the 10 images" in said
-    index.rename(kvasir / "index.csv")  # one that only lies there
-    run(tool, *arguments, "--ratio", 0.5, "--output", output)
-    assert "such as '1', should be the files', such as 'a0'; it is not used" in (
-        capsys.readouterr().err
-    )
-    (kvasir / "index.csv").write_text(
-        "name,sequence\n" + "".join(f"a{i}.jpg,s\n" for i in range(8))
-    )
-    run(tool, *arguments, "--ratio", 0.5, "--output", output)
-    said = capsys.readouterr().err
-    assert "lacks 2 images: a8, a9" in said
-    assert "1 of 1 values of sequence (s)" in said
-
-
 def test_lists_leave_the_rest_out(
     kvasir: Path, tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

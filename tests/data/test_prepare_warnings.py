@@ -56,3 +56,25 @@ def test_a_json_of_an_earlier_split(
     for folder in ("images", "masks"):
         (kvasir / folder).rename(kvasir / "part" / folder)
     assert not warnings_of("--layout", "kvasir", "--root", kvasir / "part", "--all", "test")
+
+
+def test_an_index_that_does_not_fit(
+    kvasir: Path,
+    tmp_path: Path,
+    refused: Callable[..., str],
+    warnings_of: Callable[..., list[str]],
+) -> None:
+    index = tmp_path / "frames.csv"
+    index.write_text("name,sequence\n1,s1\n2,s1\n")
+    arguments = ("--layout", "kvasir", "--root", kvasir)
+    for split in (("--ratio", 0.5), ("--split-column", "sequence", "--val-values", "s1")):
+        said = refused(*arguments, "--index", index, *split, output=tmp_path / "out")
+        assert f"the index {index} fits none of the 10 images" in said
+    index.rename(kvasir / "index.csv")  # one that only lies there
+    (said,) = warnings_of(*arguments, "--ratio", 0.5)
+    assert said.endswith("such as '1', should be the files', such as 'a0'; it is not used")
+    rows = "".join(f"a{i}.jpg,s\n" for i in range(8))
+    (kvasir / "index.csv").write_text(f"name,sequence\n{rows}")
+    lacking, leak = warnings_of(*arguments, "--ratio", 0.5)
+    assert "lacks 2 images: a8, a9" in lacking
+    assert "1 of 1 values of sequence (s)" in leak
