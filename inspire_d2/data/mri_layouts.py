@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from inspire_d2.data.problems import Problems
 from inspire_d2.data.synthetic_manifest import check_complete
 from inspire_d2.data.tables import read_table
-from inspire_d2.errors import InputError
+from inspire_d2.errors import InputError, warn
 
 __all__ = ["LABEL_SETS", "MRI_LAYOUTS", "Case", "NIFTI", "find_cases", "nifti_stem",
            "patient_of", "since_2023", "walk_files"]  # fmt: skip
@@ -165,10 +164,9 @@ def _brats(root: Path, problems: Problems) -> list[Case]:
             else:
                 found.setdefault(part, []).append(file)
         if not found:
-            print(
-                f"warning: {folder} is no case: none of its {len(files)} NIfTI files is named as "
-                f"one of {', '.join(BRATS_CHANNELS)}",
-                file=sys.stderr,
+            warn(
+                f"{folder} is no case: none of its {len(files)} NIfTI files is named as one of "
+                f"{', '.join(BRATS_CHANNELS)}"
             )
             continue
         usable = True

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from inspire_d2.data.mri_layouts import LABEL_SETS, Case, find_cases, since_2023
 from inspire_d2.data.mri_splits import PatientSplit
 from inspire_d2.data.mri_volume import DIRECTIONS, read_case, slice_direction
 from inspire_d2.data.problems import Problems
-from inspire_d2.errors import InputError, first_few
+from inspire_d2.errors import InputError, first_few, warn
 
 __all__ = ["prepare_mri"]
 
@@ -257,7 +256,7 @@ def _warn_of_directions(entries: dict[str, dict[str, Any]]) -> None:
             f"{DIRECTIONS[direction]} in {len(names)} cases ({first_few(names, 3)})"
             for direction, names in sorted(groups.items(), key=lambda group: -len(group[1]))
         )
-        print(f"warning: the slices do not go the same way: {told}", file=sys.stderr)
+        warn(f"the slices do not go the same way: {told}")
 
 
 def _count(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
