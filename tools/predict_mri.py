@@ -22,12 +22,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
-from tools.predict_mri_table import Table, measure
+
+if TYPE_CHECKING:
+    from inspire_d2.evaluation.region_table import RegionTable
 
 LAYOUTS = ("brats", "atlas", "lgg", "folders")
 LESS_MEMORY = "lower model.slices_per_batch, or set model.window=[192,192]"
@@ -79,6 +81,7 @@ def predict_all(args: argparse.Namespace) -> None:
     from inspire_d2.data.problems import Problems
     from inspire_d2.engine.failures import tells_of_memory
     from inspire_d2.engine.trained import load_trained
+    from inspire_d2.evaluation.region_table import RegionTable
 
     if not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold {args.threshold} is not in 0..1.")
@@ -91,7 +94,7 @@ def predict_all(args: argparse.Namespace) -> None:
     cfg, model = load_trained(args.run, args.opts)
     about = training_set(cfg, args)
     mapper = instantiate(cfg.dataloader.test.mapper)
-    table = Table(args.output / "predictions.csv", replace_others=args.force)
+    table = RegionTable(args.output / "predictions.csv", replace_others=args.force)
     for number, case in enumerate(cases, 1):
         start = time.monotonic()
         try:
@@ -190,7 +193,7 @@ def predict(
     model: Any,
     mapper: Any,
     about: dict[str, Any],
-    table: "Table",
+    table: "RegionTable",
     args: argparse.Namespace,
 ) -> list[dict[str, Any]]:
     """Segment one case, draw and write it; return what the table says of each region.
@@ -202,6 +205,7 @@ def predict(
     from inspire_d2.data.mri_volume import DIRECTIONS, load_case, slice_direction
     from inspire_d2.data.nifti import write_label_map
     from inspire_d2.data.regions import paint
+    from inspire_d2.evaluation.region_table import measure
 
     if about["channels"] is not None and list(case.channels) != list(about["channels"]):
         raise InputError(

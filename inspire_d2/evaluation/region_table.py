@@ -1,24 +1,29 @@
-"""What tools/predict_mri.py found in numbers: its table, a line a case and region."""
+"""What was found in volumes, in numbers: predictions.csv, a line a case and region."""
 
 import contextlib
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inspire_d2.errors import InputError
+import numpy as np
+from scipy import ndimage
 
-__all__ = ["Table", "measure"]
+from ..errors import InputError
+from .lesions import NEIGHBOURS
+
+__all__ = ["RegionTable", "measure"]
 
 COLUMNS = ("case", "region", "voxels", "ml", "parts", "seconds")
 
 
-def measure(label_map: Any, regions: dict[str, Any], spacing: list[float]) -> list[dict[str, Any]]:
-    """Return voxels, millilitres and 26-connected parts of each region."""
-    import numpy as np
-    from scipy import ndimage
+def measure(
+    label_map: np.ndarray, regions: Mapping[str, Sequence[int]], spacing: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Return voxels, millilitres and 26-connected parts of each region.
 
-    from inspire_d2.evaluation.lesions import NEIGHBOURS
-
+    label_map is (S, H, W), regions are label values by name, spacing of the three axes in mm.
+    """
     rows = []
     for name, values in regions.items():
         mask = np.isin(label_map, values)
@@ -29,7 +34,7 @@ def measure(label_map: Any, regions: dict[str, Any], spacing: list[float]) -> li
     return rows
 
 
-class Table:
+class RegionTable:
     """predictions.csv: what it says of a case stays until that is predicted anew.
 
     Raises:
