@@ -153,7 +153,7 @@ def _found_cells(positives: Sequence[Pair]) -> list[Cell]:
     shares = [sum(pair[k].num_found for pair in positives) / sum(total) for k in (0, 1)]
     clear = difference.low > 0 or difference.high < 0
     tone = ("good" if difference.value > 0 else "bad") if clear else ""
-    bounds = f"{difference.low:+.3f} to {difference.high:+.3f}"
+    bounds = difference.bounds("{:+.3f}".format) or "-"
     return [
         *map(number, shares),
         Cell(f"{difference.value:+.3f}", difference.value, tone=tone),

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from inspire_d2.engine.trained import load_trained
+from inspire_d2.engine.trainer import without_nan
 from inspire_d2.evaluation.polyp_masks import components, foreground_map
 from inspire_d2.report.calibration import Calibration
 from inspire_d2.report.run import Run, read_json
@@ -42,7 +43,7 @@ class Predicted:
 
     found: dict[Any, list[Thing]] = field(default_factory=dict)
     pixels: Calibration | None = None  # of a segmenter's probabilities
-    evaluation: dict[str, dict[str, float]] = field(default_factory=dict)
+    evaluation: dict[str, dict[str, float | None]] = field(default_factory=dict)
     volumes: list[dict[str, Any]] = field(default_factory=list)  # rows of volume_per_case.json
     parameters: float = 0.0  # millions
 
@@ -85,7 +86,7 @@ def predict(
             predicted.found, predicted.pixels = collector.found, collector.pixels
         if evaluator is not None:
             with _quiet():
-                predicted.evaluation = dict(evaluator.evaluate() or {})
+                predicted.evaluation = without_nan(evaluator.evaluate() or {})
             predicted.volumes = read_json(Path(folder) / VOLUMES) or []
     predicted.parameters = sum(p.numel() for p in model.parameters()) / 1e6
     return predicted

@@ -1,14 +1,15 @@
 """The figures of a run: those that are read first, and the tables of all."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from inspire_d2.evaluation.polyp_tables import NOTES, PROTOCOL_FIGURES, tabulate
 from inspire_d2.report.cases import Case
 from inspire_d2.report.intervals import Interval, ratio_interval
 from inspire_d2.report.subject import Subject
-from inspire_d2.report.tables import Table, number, percent, plain_table
+from inspire_d2.report.tables import Cell, Table, number, percent, plain_table
 
 __all__ = ["KeyFigure", "key_figures", "result_tables"]
 
@@ -52,18 +53,19 @@ def _case_figures(subject: Subject) -> list[KeyFigure]:
         value = interval.value if interval else scored.get(name)
         if value is None:
             continue
-        show, decimals = (
-            (percent, 1) if name in IN_PERCENT else (number, 3 if name == "Dice" else 2)
-        )
-        bounds = ""
-        if interval:
-            bounds = " to ".join(show(x, decimals).text for x in (interval.low, interval.high))
+        decimals = 1 if name in IN_PERCENT else 3 if name == "Dice" else 2
+        show = partial(_shown, percent if name in IN_PERCENT else number, decimals)
+        bounds = interval.bounds(show) if interval else ""
         title, meaning = (
             text.replace("polyp", things.removesuffix("s"))
             for text in (SHOWN.get(name, name), EXPLAINED[name])
         )
-        figures.append(KeyFigure(title, show(value, decimals).text, bounds, meaning))
+        figures.append(KeyFigure(title, show(value), bounds, meaning))
     return figures
+
+
+def _shown(as_cell: Callable[[float, int], Cell], decimals: int, value: float) -> str:
+    return as_cell(value, decimals).text
 
 
 def _ap_figures(subject: Subject) -> list[KeyFigure]:
@@ -83,7 +85,7 @@ def _other_figures(subject: Subject) -> list[KeyFigure]:
         if value is not None:
             figures.append(KeyFigure(metric, f"{value:.1f}", "", task))
     metrics = subject.evaluation.get("volume", {})
-    if "Dice" in metrics:
+    if metrics.get("Dice") is not None:
         figures.append(KeyFigure("Dice", f"{metrics['Dice']:.3f}", "", "mean of the regions"))
     patients: dict[str, dict[str, list[float]]] = {}
     for row in subject.volumes:
@@ -92,7 +94,7 @@ def _other_figures(subject: Subject) -> list[KeyFigure]:
     for region, by_patient in patients.items():
         means = [sum(values) / len(values) for values in by_patient.values()]
         interval = ratio_interval(means, [1] * len(means))
-        bounds = f"{interval.low:.3f} to {interval.high:.3f}" if len(means) > 1 else ""
+        bounds = interval.bounds("{:.3f}".format)
         distance = metrics.get(f"{region} HD95")
         meaning = "mean over patients" + (f"; HD95 {distance:.1f} mm" if distance else "")
         figures.append(KeyFigure(f"{region}, Dice", f"{interval.value:.3f}", bounds, meaning))
@@ -139,7 +141,7 @@ def _polyp_table(subject: Subject) -> Table:
     for name in ("Dice", "IoU", "recall", "specificity", "fp_per_image"):
         interval = intervals.get(name)
         value = number(interval.value if interval else scored.get(name))
-        bounds = f"{interval.low:.3f} to {interval.high:.3f}" if interval else ""
+        bounds = interval.bounds("{:.3f}".format) if interval else ""
         rows.append((SHOWN.get(name, name), value, bounds, EXPLAINED[name]))
     return plain_table(
         ["figure", "value", "95 % interval", "meaning"],

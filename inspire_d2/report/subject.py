@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inspire_d2.engine.trainer import without_nan
 from inspire_d2.errors import InputError
 from inspire_d2.evaluation.volume_report import RECORD_KEYS
 from inspire_d2.evaluation.volume_report import summarize as summarize_volumes
@@ -129,7 +130,7 @@ def _gather_volumes(subject: Subject, model: _Model) -> None:
         rows = predicted.volumes if predicted else []
     subject.volumes = rows
     if rows and not subject.evaluation:
-        subject.evaluation = {"volume": summarize_volumes(rows)}
+        subject.evaluation = without_nan({"volume": summarize_volumes(rows)})
 
 
 def _gather_images(subject: Subject, model: _Model) -> None:

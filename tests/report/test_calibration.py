@@ -50,3 +50,9 @@ def test_interval_of_a_ratio() -> None:
     assert 0 <= interval.low < 6 / 8 < interval.high <= 1
     assert ratio_interval([0, 0], [0, 0]) is None
     assert ratio_interval([2, 2], [2, 2]) == (1, 1, 1)
+
+
+def test_one_image_has_no_interval() -> None:
+    interval = ratio_interval([1], [2])
+    assert interval.value == 0.5 and interval.bounds(str) == ""
+    assert ratio_interval([1, 1], [2, 2]).bounds(str) == "0.5 to 0.5"

@@ -9,11 +9,13 @@ import pytest
 
 from inspire_d2.errors import InputError
 from inspire_d2.report.cases import judge_case
+from inspire_d2.report.comparison import compare
+from inspire_d2.report.results import key_figures
 from inspire_d2.report.sizes import COCO_SIZES, POLYP_SIZES, count_by_size
 from inspire_d2.report.subject import gather
 from inspire_d2.report.truth import Item, Thing, shown_names
 
-from .runs import rle
+from .runs import rle, write_run, write_set
 
 
 def square(
@@ -101,6 +103,19 @@ def test_cases_are_those_of_the_evaluator(runs: tuple[Path, Path]) -> None:
         mine = (case.num_true, case.num_predicted, case.num_found, case.num_false)
         assert mine == tuple(row[k] for k in ("num_gt", "num_pred", "found", "false_positives"))
         assert case.truth_pixels == row["gt_pixels"] and case.item.centre == row["centre"]
+
+
+def test_a_single_image_is_shown_without_intervals(tmp_path: Path) -> None:
+    json_file = write_set(tmp_path / "data", 1)
+    runs = [write_run(tmp_path / f"run{k}", json_file, f"single_{tmp_path.name}", seed=k)
+            for k in (1, 2)]  # fmt: skip
+    subjects = [gather(run) for run in runs]
+    assert len(subjects[0].cases) == 1
+    figures = key_figures(subjects[0])
+    assert figures and not any(figure.interval for figure in figures)
+    rows = compare(*subjects).key_table.rows
+    assert {row[0].text for row in rows} >= {"Dice", "polyps found"}
+    assert all(row[4].text == "-" for row in rows)
 
 
 def test_predictions_of_another_checkpoint_are_noted(

@@ -76,7 +76,7 @@ def test_runs_with_nothing_in_common(run: Path, tmp_path: Path, capsys: Capture)
 @pytest.mark.parametrize("name", ["r\x1b[1mx", "r\udce9"])  # no UTF-8: the byte 0xe9
 def test_names_that_a_page_cannot_hold(run: Path, tmp_path: Path, name: str) -> None:
     other = shutil.copytree(run, tmp_path / name)
-    main([str(other), "--no-predict"])
+    main([str(other), "--no-predict", "--force"])
     main([str(run), str(other), "--output", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("<svg") > 2 and "\ufffd" in page
@@ -158,6 +158,22 @@ def test_maps_are_predicted_where_they_were_not_saved(segmenter: Path, capsys: C
         "last_checkpoint",
         "model_final.pth",
     ]
+
+
+def test_figures_of_nothing_are_not_compared(
+    segmenter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Evaluator:
+        def process(self, *_: object) -> None:
+            pass
+
+        def evaluate(self) -> dict:
+            return {"polyp": {"Dice": 0.5, "specificity": float("nan")}}
+
+    monkeypatch.setattr("inspire_d2.report.inference._evaluator", lambda *_: Evaluator())
+    main([str(segmenter), str(segmenter), "--output", str(segmenter / "page.html")])
+    page = (segmenter / "page.html").read_text()
+    assert ">polyp Dice<" in page and "+nan" not in page and ">polyp specificity<" not in page
 
 
 def test_page_without_predicting(segmenter: Path, run: Path, capsys: Capture) -> None:
