@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from inspire_d2.errors import InputError, exit_on_input_error
+from inspire_d2.errors import InputError, exit_on_input_error, printable
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,8 +59,7 @@ def report(args: argparse.Namespace) -> None:
     )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    shown = str(path).encode(errors="replace").decode()  # it may be no UTF-8
-    print(f"written: {shown} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"written: {printable(path)} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":
