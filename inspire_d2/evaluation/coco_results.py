@@ -7,9 +7,10 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
+from ..data.rle import runs_add_up
 from ..errors import InputError, first_few
 
-__all__ = ["SHAPES", "check_results"]
+__all__ = ["SHAPES", "check_results", "check_runs"]
 
 # What a result needs for a task besides its image, category and score.
 SHAPES = {"bbox": "bbox", "segm": "segmentation"}
@@ -48,6 +49,25 @@ def check_results(truth: COCO, results: Sequence[Mapping[str, Any]], task: str) 
         _refuse(bad, results, "have a bbox that is not four finite numbers")
     else:
         _check_masks(truth, results)
+
+
+def check_runs(results: Sequence[Mapping[str, Any]]) -> None:
+    """Raise InputError where masks that were read from a file do not add up to their size.
+
+    Decoded they would be of what memory holds. Those that this process has made need no such look,
+    which takes longer than to score them.
+
+    Args:
+        results: such as ``check_results`` has passed as masks.
+    """
+    masks = [one["segmentation"] for one in results]
+    bad = [
+        k
+        for k, mask in enumerate(masks)
+        if not mask["counts"].isascii()
+        or not runs_add_up(mask["counts"], mask["size"][0] * mask["size"][1])
+    ]
+    _refuse(bad, results, "have a mask whose RLE counts do not add up to its size")
 
 
 def _check_ids(truth: COCO, results: Sequence[Mapping[str, Any]]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 
 from ..data.coco_checks import read_coco
+from ..data.coco_shapes import check_segmentations
 from ..errors import InputError
 from .coco import InspireCOCOEvaluator
-from .coco_results import SHAPES
+from .coco_results import SHAPES, check_results, check_runs
 
 __all__ = ["SavedEvaluator", "read_results", "read_truth"]
 
@@ -29,7 +30,7 @@ class SavedEvaluator(InspireCOCOEvaluator):
         Raises:
             InputError: it cannot be read, has nothing to find, or there is no such backend.
         """
-        self.truth = read_truth(truth_json)
+        self.truth_json, self.truth = truth_json, read_truth(truth_json)
         self.categories = sorted(self.truth["categories"], key=lambda one: one["id"])
         # Detectron2 knows data sets by name; this one is nobody else's.
         name = f"predictions_{uuid.uuid4().hex}"
@@ -52,7 +53,8 @@ class SavedEvaluator(InspireCOCOEvaluator):
         """Score results, as in InspireCOCOEvaluator.
 
         Raises:
-            InputError: masks are to be scored where the truth has none, and see ``check_results``.
+            InputError: masks are to be scored where the truth has none, or where its or those that
+                were predicted are broken; and see ``check_results``.
         """
         if "segm" in tasks:
             bare = [a["id"] for a in self.truth["annotations"] if "segmentation" not in a]
@@ -60,6 +62,9 @@ class SavedEvaluator(InspireCOCOEvaluator):
                 raise InputError(
                     f"the ground truth's annotation {bare[0]} has no mask: score bbox alone"
                 )
+            check_segmentations(self.truth_json, self.truth)
+            check_results(self._coco_api, results, "segm")
+            check_runs(results)
         return super().score_results(results, tasks, img_ids)
 
     def _derive_coco_results(

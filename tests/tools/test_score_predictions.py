@@ -29,6 +29,10 @@ CATEGORIES = [
 ]
 
 
+ANNOTATION = {"id": 1, "image_id": 1, "category_id": 5, "bbox": [1, 1, 9, 9], "area": 81,
+              "iscrowd": 0}  # fmt: skip
+
+
 def make_truth() -> dict[str, Any]:
     rng = np.random.default_rng(3)
     annotations = []
@@ -239,6 +243,8 @@ def test_files_that_are_not_there(data: Path, tmp_path: Path, capsys) -> None:
             {"segmentation": {"size": [W, H], "counts": "0"}},
             "prediction [1] has a mask of 160x120 on image 1, which is 120x160 (height x width)",
         ),
+        ({"segmentation": {"size": [H, W], "counts": "T3"}}, "do not add up to its size: [1]"),
+        ({"segmentation": {"size": [H, W], "counts": "é"}}, "do not add up to its size: [1]"),
     ],
 )  # fmt: skip
 def test_predictions_that_cannot_be_scored(
@@ -259,6 +265,10 @@ def test_predictions_that_cannot_be_scored(
         ({"images": ...}, "is not a COCO json: it has no list of images"),
         ({"images": [{"id": 1}]}, "one of its images lacks one of id, file_name, height, width"),
         ({"categories": CATEGORIES[:1] * 2}, "some of its categories have the same id"),
+        (
+            {"annotations": [ANNOTATION | {"segmentation": {"size": [H, W], "counts": "T3"}}]},
+            "whose RLE counts do not add up to the image's pixels",
+        ),
     ],
 )
 def test_truth_that_cannot_be_used(
