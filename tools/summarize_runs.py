@@ -9,6 +9,7 @@ newer; writes nothing.
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -53,8 +54,6 @@ def summarize(run: Path, name: str) -> dict[str, str]:
     from inspire_d2.engine.config import load_config
     from inspire_d2.engine.run_folder import find_scores
 
-    if not (run / "config.yaml").is_file():
-        raise InputError(f"{run} holds no config.yaml: it is no output folder of train_net.py.")
     cfg = load_config(str(run / "config.yaml"))
     folder, _, note = find_scores(run, cfg)
     if note:
@@ -114,6 +113,11 @@ def main(argv: list[str] | None = None) -> None:
     with exit_on_input_error():
         from inspire_d2.engine.run_folder import run_names
 
+        for run in args.runs:
+            if not os.path.isfile(run / "config.yaml"):  # it takes what is no name of a file, too
+                raise InputError(
+                    f"{run} holds no config.yaml: it is no output folder of train_net.py."
+                )
         named = zip(args.runs, run_names(args.runs), strict=True)
         print(markdown([summarize(run, name) for run, name in named]))
 
