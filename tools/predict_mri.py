@@ -149,11 +149,12 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
 
     What the command line names counts; the set need not be there where it names all.
     """
+    import numpy as np
     from omegaconf import OmegaConf
 
     from inspire_d2.data.mri import mri_dataset
     from inspire_d2.data.mri_volume import slice_direction
-    from inspire_d2.data.regions import region_labels
+    from inspire_d2.data.regions import paint
 
     node = cfg.dataloader.train.dataset
     regions = OmegaConf.select(cfg, "model.sem_seg_head.loss.regions")
@@ -173,10 +174,9 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
         item = {"labels": args.labels, "axis": args.axis, "channels": None}
     labels = item["labels"] if args.labels is None else args.labels
     regions = {name: list(values) for name, values in regions.items()}
-    region_labels(regions, labels)  # raises
     exclusive = bool(OmegaConf.select(cfg, "model.sem_seg_head.loss.exclusive"))
-    if exclusive and args.threshold != 0.5:
-        raise InputError("--threshold: the model's regions are classes, the most probable counts.")
+    nothing = np.zeros((len(regions), 0, 0, 0))
+    paint(nothing, regions, labels, args.threshold, exclusive=exclusive)  # raises
     along = slice_direction(item) if args.axis is None else None
     return {
         "labels": labels,

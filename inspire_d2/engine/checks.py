@@ -51,7 +51,7 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
         for node in _calls(cfg.dataloader[split].dataset):
             if _target(node) is mri_dataset:
                 content = check_mri_dataset(**_options(node), labelled=split == "train")
-                check_volumes(cfg, split, content, training="train" in splits)
+                check_volumes(cfg, split, node.name, content, training="train" in splits)
                 continue
             sets = list(_coco_sets(node))
             for coco in sets:

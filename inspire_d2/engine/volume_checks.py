@@ -13,13 +13,14 @@ _REGIONS = "model.sem_seg_head.loss.regions"
 _CHANNELS = ("model.backbone.bottom_up.in_channels", "model.backbone.bottom_up.stem.in_channels")
 
 
-def check_volumes(cfg: DictConfig, split: str, content: dict[str, Any], *, training: bool) -> None:
+def check_volumes(
+    cfg: DictConfig, split: str, name: str, content: dict[str, Any], *, training: bool
+) -> None:
     """Raise InputError where a set cannot train or score the config's model.
 
-    ``content`` is that of the index of ``dataloader.SPLIT``. When ``training``, a set to score must
-    hold a label: what it scores would be missed after the last iteration.
+    ``name`` is that of a set of ``dataloader.SPLIT``, ``content`` its index's. When ``training``, a
+    set to score must hold a label: what it scores would be missed after the last iteration.
     """
-    name = cfg.dataloader[split].dataset.name
     for region, values in (OmegaConf.select(cfg, _REGIONS) or {}).items():
         if not set(values) & set(content["labels"]):
             raise InputError(

@@ -269,6 +269,9 @@ def test_prepared_mri(tmp_path: Path) -> None:
     loaders = {split: {"dataset": dataset} for split in ("train", "test")}
     cfg = OmegaConf.create({"dataloader": loaders}, flags={"allow_objects": True})
     check_datasets(cfg, ("train", "test"))
+    loaders = {"train": {"dataset": {"joined": [dataset, dataset]}}}
+    joined = OmegaConf.create({"dataloader": loaders}, flags={"allow_objects": True})
+    check_datasets(joined, ("train",))
     content = json.loads(index.read_text())
     content["cases"][0]["label"] = None
     index.write_text(json.dumps(content))

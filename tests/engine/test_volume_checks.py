@@ -19,7 +19,7 @@ def content(**changes: Any) -> dict[str, Any]:
 
 def check(index: dict[str, Any], *overrides: str, split: str = "train", **options: Any) -> None:
     cfg = load_config("configs/mri/brats_unet_inspire.py", list(overrides))
-    check_volumes(cfg, split, index, **{"training": True} | options)
+    check_volumes(cfg, split, "mine", index, **{"training": True} | options)
 
 
 def test_a_set_that_fits() -> None:

@@ -279,3 +279,15 @@ def test_a_run_of_no_volumes(
     assert "segments no volumes (it has no regions): use tools/predict.py" in (
         capsys.readouterr().err
     )
+
+
+def test_what_no_case_can_be_painted_with_is_told_once(
+    run: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_case(images, "x", 0)
+    with pytest.raises(SystemExit) as ended:
+        predict(run, images, "--labels", "7")
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert "the region lesion ([1]) has no label of its own among the set's [7]" in told.err
+    assert "1 of 1" not in told.out
