@@ -21,6 +21,7 @@ __all__ = [
     "check_class_order",
     "check_coco",
     "check_image_headers",
+    "no_garbage_collection",
     "read_coco",
 ]
 
@@ -48,7 +49,7 @@ class CocoSet(NamedTuple):
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Pause the search for cycles, of which a json has none: it doubles the time that one takes."""
     enabled = gc.isenabled()
     gc.disable()
@@ -59,7 +60,7 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-@_no_garbage_collection()
+@no_garbage_collection()
 def read_coco(json_file: str) -> dict[str, Any]:
     """Read a COCO json; raise InputError unless its three lists are there and can be used."""
     try:
@@ -116,7 +117,7 @@ def _are_keypoints(points: Any) -> bool:
     return numbers and len(points) % 3 == 0
 
 
-@_no_garbage_collection()
+@no_garbage_collection()
 def check_coco(coco: CocoSet) -> None:
     """Raise InputError when a set would train or score wrongly; warn of what is left out.
 

@@ -1,13 +1,15 @@
 """COCO's AP and AR of boxes or masks, by a fast library or by pycocotools."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..data.coco_checks import no_garbage_collection
 from ..errors import InputError
-from .coco_results import check_results
+from .coco_results import SHAPES, check_results
 
 __all__ = ["BACKENDS", "check_backend", "evaluate_ap"]
 
@@ -49,28 +51,31 @@ def evaluate_ap(
             are always scored by Detectron2's extension of pycocotools.
         img_ids: score these images alone.
 
-    The backends agree but for an object whose annotation has the id 0: pycocotools takes 0 for "no
-    object", and so counts it as missed.
-
     Raises:
         InputError: results that are not of the truth's images, or cannot be scored.
     """
     check_results(truth, results, task)
-    if task == "segm":
-        results = [{k: v for k, v in one.items() if k != "bbox"} for one in results]
+    try:
+        content = _scored_content(truth, task)
+    except KeyError as error:
+        raise InputError(f"the truth cannot be scored: one of its entries lacks {error}") from error
+    # New ones: loadRes adds keys to each result.
+    keys = ("image_id", "category_id", "score", SHAPES[task])
+    results = [{key: one[key] for key in keys} for one in results]
     if backend == "hotcoco" and list(max_dets) == STANDARD_MAX_DETS:
         import hotcoco
 
         try:
-            hot_truth = hotcoco.COCO(truth.dataset)
+            hot_truth = hotcoco.COCO(content)
             hot_results = hot_truth.loadRes(results)
         except ValueError as error:  # of a field that has another type
             raise InputError(f"the truth or the predictions cannot be scored: {error}") from error
         scorer = hotcoco.COCOeval(hot_truth, hot_results, task)
     else:
         kind = COCOeval if max_dets[2] == 100 else COCOevalMaxDets
-        # loadRes adds keys to each result.
-        found = truth.loadRes([dict(one) for one in results]) if results else _nothing(truth)
+        truth = _index(content)
+        # Of an empty list pycocotools' loadRes makes nothing.
+        found = truth.loadRes(results) if results else _index(content | {"annotations": []})
         scorer = kind(truth, found, task)
         scorer.params.maxDets = list(max_dets)
     if img_ids is not None:
@@ -81,13 +86,42 @@ def evaluate_ap(
     return scorer
 
 
-def _nothing(truth: COCO) -> COCO:
-    """Return an empty list of results in the form that pycocotools' ``loadRes`` refuses to make."""
-    nothing = COCO()
-    nothing.dataset = {
-        "images": truth.dataset["images"],
-        "categories": truth.dataset["categories"],
-        "annotations": [],
+@no_garbage_collection()
+def _scored_content(truth: COCO, task: str) -> dict[str, list[dict[str, Any]]]:
+    """Return what a task's scores take of the truth, as a COCO json; its masks are not copied.
+
+    A file may hold anything besides, of any type, which hotcoco would read, and refuse. The
+    annotations are numbered from 1: for pycocotools a match with the object 0 is none.
+    """
+    annotations = [
+        {
+            "id": number,
+            "image_id": one["image_id"],
+            "category_id": one["category_id"],
+            "bbox": one["bbox"],
+            "area": one["area"],
+            "iscrowd": int(one.get("iscrowd", 0)),
+        }
+        for number, one in enumerate(truth.dataset["annotations"], start=1)
+    ]
+    if task == "segm":
+        for mine, one in zip(annotations, truth.dataset["annotations"], strict=True):
+            mine["segmentation"] = one.get("segmentation") or _no_mask(truth.imgs[one["image_id"]])
+    return {
+        "images": [{k: one[k] for k in ("id", "width", "height")} for one in truth.imgs.values()],
+        "categories": [{"id": one["id"], "name": str(one["name"])} for one in truth.cats.values()],
+        "annotations": annotations,
     }
-    nothing.createIndex()
-    return nothing
+
+
+def _no_mask(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an empty mask: a crowd may have a box alone."""
+    height, width = image["height"], image["width"]
+    return {"size": [height, width], "counts": [height * width]}
+
+
+def _index(content: dict[str, Any]) -> COCO:
+    coco = COCO()
+    coco.dataset = content
+    coco.createIndex()
+    return coco

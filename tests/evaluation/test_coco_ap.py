@@ -121,6 +121,24 @@ def test_other_numbers_of_detections(truth: COCO, backend: str) -> None:
     np.testing.assert_allclose(mine.stats, scorer.stats, atol=1e-9)
 
 
+MASK = encode(np.ones((6, 4)))
+RIGHT = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 6], "segmentation": MASK, "score": 0.5}
+
+
+def small_truth(**changes: dict[str, Any]) -> COCO:
+    """One object on an image of 4 x 6 pixels, with fields of its image, category or annotation."""
+    rows = {
+        "images": {"id": 1, "height": 6, "width": 4},
+        "categories": {"id": 1, "name": "polyp"},
+        "annotations": {k: v for k, v in RIGHT.items() if k != "score"}
+        | {"id": 1, "area": 24, "iscrowd": 0},
+    }
+    small = COCO()
+    small.dataset = {key: [row | changes.get(key, {})] for key, row in rows.items()}
+    small.createIndex()
+    return small
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("task", "changes", "sentence"),
@@ -136,20 +154,52 @@ def test_other_numbers_of_detections(truth: COCO, backend: str) -> None:
 def test_what_is_not_of_the_truth_is_refused(
     backend: str, task: str, changes: dict[str, Any], sentence: str
 ) -> None:
-    small = COCO()
-    mask = encode(np.ones((6, 4)))
-    mine = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 6], "segmentation": mask}
-    small.dataset = {
-        "images": [{"id": 1, "height": 6, "width": 4}],
-        "categories": [{"id": 1, "name": "polyp"}],
-        "annotations": [mine | {"id": 1, "area": 24, "iscrowd": 0}],
-    }
-    small.createIndex()
+    small = small_truth()
     options = {"backend": backend, "max_dets": [1, 10, 100]}
-    right = mine | {"score": 0.5}
-    assert evaluate_ap(small, [right], task, **options).stats[0] == pytest.approx(1)
+    assert evaluate_ap(small, [RIGHT], task, **options).stats[0] == pytest.approx(1)
     with pytest.raises(InputError, match=sentence):
-        evaluate_ap(small, [right, right | changes], task, **options)
+        evaluate_ap(small, [RIGHT, RIGHT | changes], task, **options)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+def test_fields_that_are_not_scored_may_hold_anything(task: str, backend: str) -> None:
+    """As tools write them: CVAT's license "" and date_captured 0, others' counts as text."""
+    truth = small_truth(
+        images={"license": "", "date_captured": 0, "flickr_url": 0, "file_name": 5},
+        categories={"name": None, "supercategory": 3, "frequency": 1},
+        annotations={"num_keypoints": "0", "is_group_of": "no", "keypoints": None, "obb": "x"}
+        | ({"segmentation": {}} if task == "bbox" else {}),
+    )
+    other = "segmentation" if task == "bbox" else "bbox"
+    result = RIGHT | {"id": "first", "area": None, other: "none"}
+    scorer = evaluate_ap(truth, [result], task, backend=backend, max_dets=[1, 10, 100])
+    assert scorer.stats[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("segmentation", [None, [], {}])
+def test_a_crowd_without_a_mask_is_nothing(segmentation: Any, backend: str) -> None:
+    truth = small_truth()
+    crowd = {"id": 2, "iscrowd": 1, "segmentation": segmentation}
+    truth.dataset["annotations"].append(truth.dataset["annotations"][0] | crowd)
+    scorer = evaluate_ap(truth, [RIGHT], "segm", backend=backend, max_dets=[1, 10, 100])
+    assert scorer.stats[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_object_may_have_the_id_0(backend: str) -> None:
+    truth = small_truth(annotations={"id": 0})
+    scorer = evaluate_ap(truth, [RIGHT], "bbox", backend=backend, max_dets=[1, 10, 100])
+    assert scorer.stats[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("task", "field"), [("bbox", "area"), ("segm", "bbox")])
+def test_a_truth_that_lacks_what_is_scored(task: str, field: str) -> None:
+    truth = small_truth()
+    del truth.dataset["annotations"][0][field]
+    with pytest.raises(InputError, match=f"truth cannot be scored: .* lacks '{field}'"):
+        evaluate_ap(truth, [RIGHT], task, backend="hotcoco", max_dets=[1, 10, 100])
 
 
 def test_unknown_or_missing_backend(monkeypatch: pytest.MonkeyPatch) -> None:
