@@ -20,6 +20,7 @@ from inspire_d2.evaluation import polyp_tables as tables
 from inspire_d2.evaluation.polyp_masks import (
     annotation_masks,
     components,
+    crowd_region,
     foreground_map,
     instance_map,
     instance_masks,
@@ -43,18 +44,24 @@ class PolypEvaluator(DatasetEvaluator):
     is found when a prediction has a mask IoU >= 0.5 with it; predictions choose in the order of
     their scores, each takes the best polyp still free, and one that takes none is a false positive.
 
+    Crowds (``iscrowd``) are left out: their pixels are taken out of predictions and maps, and a
+    prediction that finds no polyp and half of which or more lay on a crowd does not count.
+
     ``evaluate`` returns ``{"polyp": {...}}`` with fractions 0..1 (not percent) but for the last:
 
     ============  ==================================================================================
     Dice, IoU     mean over the images that have a polyp; an image without a prediction counts 0
-    Dice_all      mean over all images; nothing predicted where there is nothing counts 1
+    Dice_all      mean over both kinds; nothing predicted where there is nothing counts 1
     recall        polyps found / polyps, over the whole set
     specificity   images without a polyp that have no prediction / images without a polyp
     fp_per_image  false positives / images, 0 or more
     ============  ==================================================================================
 
-    A set without polyps has no Dice, IoU and recall, one without negatives no specificity: these
-    are left out, and a line is logged. All others are defined, also when nothing is predicted.
+    An image with nothing but crowds is of neither kind, and counts for false positives alone.
+
+    A set without polyps has no Dice, IoU and recall, one without negatives no specificity, one of
+    crowds no Dice_all: these are left out, and a line is logged. All others are defined, also when
+    nothing is predicted.
 
     With ``protocol`` there is also ``{"polyp_protocol": {...}}``, the figures of the field's
     tables, which need no threshold (docs/polyp_protocol.md): mDice, maxDice, mIoU, maxIoU, wFm, Sm,
@@ -159,6 +166,7 @@ class PolypEvaluator(DatasetEvaluator):
     def _judge(self, truth: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
         """Make the record of one image."""
         true = annotation_masks(truth)
+        crowd = crowd_region(truth, true)
         scored = self._score_map is not None and len(true) > 0
         score_map: np.ndarray | None = None
         if "instances" in output:
@@ -171,10 +179,11 @@ class PolypEvaluator(DatasetEvaluator):
             masks = components(score_map, self._score_threshold)
         else:
             raise InputError("PolypEvaluator needs a model that returns instances or sem_seg")
-        record = judge(truth, masks, true)
+        record = judge(truth, masks, true, crowd)
         if truth["image_id"] in self._centres:
             record["centre"] = self._centres[truth["image_id"]]
         if scored:
+            score_map[crowd] = score_map[~crowd].min()  # background, however it is stretched
             record["protocol"] = self._score_map(score_map, true.any(axis=0))
         return record
 

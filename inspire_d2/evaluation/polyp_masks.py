@@ -17,6 +17,7 @@ __all__ = [
     "annotation_masks",
     "annotation_rle",
     "components",
+    "crowd_region",
     "foreground_map",
     "instance_map",
     "instance_masks",
@@ -35,7 +36,6 @@ def annotation_masks(record: dict[str, Any]) -> np.ndarray:
     Raises:
         InputError: an annotation without a segmentation.
     """
-    height, width = record["height"], record["width"]
     masks = []
     for annotation in record.get("annotations", []):
         if annotation.get("iscrowd", 0):
@@ -43,15 +43,33 @@ def annotation_masks(record: dict[str, Any]) -> np.ndarray:
         rle = annotation_rle(annotation, record)
         if rle is None:
             raise InputError(f"an annotation of {record['file_name']} has no segmentation")
-        mask = mask_util.decode(rle).astype(bool)
-        if mask.shape != (height, width):
-            raise InputError(
-                f"a mask of {record['file_name']} is {mask.shape} (H, W), "
-                f"the image {(height, width)}"
-            )
+        mask = _decode(rle, record)
         if mask.any():
             masks.append(mask)
-    return np.stack(masks) if masks else np.zeros((0, height, width), bool)
+    return np.stack(masks) if masks else np.zeros((0, record["height"], record["width"]), bool)
+
+
+def crowd_region(record: dict[str, Any], true: np.ndarray) -> np.ndarray:
+    """Draw what crowds cover beside the polyps ``true`` (G, H, W), and so is left out: (H, W).
+
+    As in training (data/semantic.py), a polyp's pixels are the polyp's.
+    """
+    region = np.zeros((record["height"], record["width"]), bool)
+    for annotation in record.get("annotations", []):
+        rle = annotation_rle(annotation, record) if annotation.get("iscrowd", 0) else None
+        if rle is not None:
+            region |= _decode(rle, record)
+    return region & ~true.any(axis=0) if region.any() else region
+
+
+def _decode(rle: dict[str, Any], record: dict[str, Any]) -> np.ndarray:
+    mask = mask_util.decode(rle).astype(bool)
+    size = record["height"], record["width"]
+    if mask.shape != size:
+        raise InputError(
+            f"a mask of {record['file_name']} is {mask.shape} (H, W), the image {size}"
+        )
+    return mask
 
 
 def annotation_rle(annotation: dict[str, Any], record: dict[str, Any]) -> dict[str, Any] | None:

@@ -47,18 +47,32 @@ def assign(ious: np.ndarray, min_iou: float = FOUND_IOU) -> list[int | None]:
     return matches
 
 
-def judge(record: dict[str, Any], predicted: np.ndarray, true: np.ndarray) -> dict[str, Any]:
+def judge(
+    record: dict[str, Any], predicted: np.ndarray, true: np.ndarray, crowd: np.ndarray
+) -> dict[str, Any]:
     """Return the scores of one image, a Detectron2 dataset dict, from its masks.
+
+    Pixels of a crowd are taken out of the predictions. One that then finds no polyp, and half of
+    which or more was crowd, does not count at all.
 
     Args:
         record: the image.
         predicted: bool (N, H, W), best score first.
         true: bool (G, H, W).
+        crowd: bool (H, W), without a pixel of ``true``.
     """
+    crowd_pixels = int(crowd.sum())
+    if crowd_pixels:
+        on_crowd = (predicted & crowd).sum(axis=(1, 2)) >= 0.5 * predicted.sum(axis=(1, 2))
+        predicted = predicted & ~crowd
+    matches = match_polyps(predicted, true)
+    if crowd_pixels:
+        unmatched = np.array([match is None for match in matches], bool)
+        predicted = predicted[~(unmatched & on_crowd)]
     union_predicted, union_true = predicted.any(axis=0), true.any(axis=0)
     both = int((union_predicted & union_true).sum())
     total = int(union_predicted.sum() + union_true.sum())
-    found = sum(match is not None for match in match_polyps(predicted, true))
+    found = sum(match is not None for match in matches)
     return {
         "image_id": record["image_id"],
         "file_name": record["file_name"],
@@ -69,6 +83,7 @@ def judge(record: dict[str, Any], predicted: np.ndarray, true: np.ndarray) -> di
         "num_pred": len(predicted),
         "found": found,
         "false_positives": len(predicted) - found,
+        **({"crowd_pixels": crowd_pixels} if crowd_pixels else {}),
     }
 
 

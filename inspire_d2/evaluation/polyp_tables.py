@@ -58,7 +58,7 @@ def image_centres(dicts: Sequence[Mapping[str, Any]], dataset_name: str) -> dict
 def summarize(rows: Sequence[Row]) -> dict[str, float]:
     """Return the figures at the score threshold, without those that have no images."""
     positives = [row for row in rows if row["num_gt"]]
-    negatives = [row for row in rows if not row["num_gt"]]
+    negatives = [row for row in rows if _is_negative(row)]
     metrics = {}
     if positives:
         metrics["Dice"] = _mean(row["dice"] for row in positives)
@@ -67,7 +67,8 @@ def summarize(rows: Sequence[Row]) -> dict[str, float]:
         metrics["recall"] = sum(row["found"] for row in positives) / polyps
     if negatives:
         metrics["specificity"] = _mean(not row["num_pred"] for row in negatives)
-    metrics["Dice_all"] = _mean(row["dice"] for row in rows)
+    if judged := [row for row in rows if row["num_gt"] or _is_negative(row)]:
+        metrics["Dice_all"] = _mean(row["dice"] for row in judged)
     metrics["fp_per_image"] = _mean(row["false_positives"] for row in rows)
     return metrics
 
@@ -114,7 +115,7 @@ def tabulate(rows: Sequence[Row]) -> list[dict[str, Any]]:
         figures = summarize(members) | protocol_figures(members)
         names = BINARY_FIGURES + (PROTOCOL_FIGURES if with_protocol else ())
         counts = {"images": len(members), "positives": positives}
-        counts["negatives"] = len(members) - positives
+        counts["negatives"] = sum(1 for row in members if _is_negative(row))
         lines.append({"centre": centre, **counts, **{name: figures.get(name) for name in names}})
     return lines
 
@@ -146,6 +147,11 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
     rows = [[_cell(line[name]) for name in names] for line in lines]
     align = [":--", *["--:"] * (len(names) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (names, align, *rows))
+
+
+def _is_negative(row: Row) -> bool:
+    """Whether an image shows no polyp; not where a crowd of them may be."""
+    return not row["num_gt"] and not row.get("crowd_pixels")
 
 
 def _cell(value: Any) -> str:

@@ -34,6 +34,7 @@ class Case:
     missed: list[Thing] = field(default_factory=list)
     scored: list[tuple[float, bool]] = field(default_factory=list)  # every score, whether it is hit
     detailed: bool = True  # whether the lists are known
+    has_crowd: bool = False
 
     @property
     def truth_share(self) -> float:
@@ -45,6 +46,11 @@ class Case:
     def num_false(self) -> int:
         """Predictions that match no object."""
         return self.num_predicted - self.num_found
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether the image shows no object; not where a crowd of them may be."""
+        return not self.num_true and not self.has_crowd
 
     @property
     def f1(self) -> float:
@@ -65,23 +71,32 @@ def judge_case(
 
     A prediction takes the best object of its category still free that it overlaps with an IoU of
     0.5 or more, in the order given. One that takes none but lies half within a crowd region counts
-    neither way. With ``with_dice`` objects need masks.
+    neither way. With ``with_dice`` objects need masks, and crowds' pixels are taken out of the
+    predictions, as PolypEvaluator does.
     """
     true = [one for one in item.things if not one.crowd and not _is_empty(one)]
-    crowds = [one for one in item.things if one.crowd]
-    with_masks = with_dice or _all_masks([*predicted, *true])
-    ious = _same_category(predicted, true) * overlap(predicted, true, with_masks)
-    matches = assign(ious)
-    within = (_same_category(predicted, crowds) * overlap(predicted, crowds, with_masks)).max(
-        axis=1, initial=0
-    )
+    crowds = [one for one in item.things if one.crowd and not _is_empty(one)]
+    if with_dice:
+        crowds = [one for one in crowds if one.mask is not None]
+    with_masks = with_dice or _all_masks([*predicted, *true, *crowds])
+    if with_dice and crowds:
+        seen = _beside_crowds(predicted, true, crowds)
+        on_crowd = [
+            2 * mask_util.area(left.mask) <= mask_util.area(one.mask)
+            for one, left in zip(predicted, seen, strict=True)
+        ]
+    else:
+        seen = predicted
+        within = _same_category(predicted, crowds) * overlap(predicted, crowds, with_masks)
+        on_crowd = within.max(axis=1, initial=0) >= FOUND_IOU
+    matches = assign(_same_category(seen, true) * overlap(seen, true, with_masks))
     judged = [
-        (thing, match)
-        for thing, match, share in zip(predicted, matches, within, strict=True)
-        if match is not None or share < FOUND_IOU
+        (thing, left, match)
+        for thing, left, match, ignored in zip(predicted, seen, matches, on_crowd, strict=True)
+        if match is not None or not ignored
     ]
-    counted = [(thing, match) for thing, match in judged if thing.score >= threshold]
-    found = {match for _, match in counted if match is not None}
+    counted = [one for one in judged if one[0].score >= threshold]
+    found = {match for *_, match in counted if match is not None}
     case = Case(
         item,
         num_true=len(true),
@@ -89,13 +104,14 @@ def judge_case(
         num_predicted=len(counted),
         truth_pixels=_area([one.mask for one in true], true),
         true=true,
-        predicted=[thing for thing, _ in counted],
-        false=[thing for thing, match in counted if match is None],
+        predicted=[thing for thing, *_ in counted],
+        false=[thing for thing, _, match in counted if match is None],
         missed=[one for k, one in enumerate(true) if k not in found],
-        scored=[(thing.score, match is not None) for thing, match in judged],
+        scored=[(thing.score, match is not None) for thing, _, match in judged],
+        has_crowd=bool(crowds),
     )
     if with_dice:
-        case.dice, case.iou = _dice_iou(case.predicted, true)
+        case.dice, case.iou = _dice_iou([left for _, left, _ in counted], true)
     return case
 
 
@@ -110,6 +126,7 @@ def case_from_row(row: Mapping[str, Any], item: Item) -> Case:
         dice=row["dice"],
         iou=row["iou"],
         detailed=False,
+        has_crowd=bool(row.get("crowd_pixels")),
     )
 
 
@@ -122,6 +139,17 @@ def overlap(predicted: Sequence[Thing], true: Sequence[Thing], with_masks: bool)
         return mask_util.iou([one.mask for one in predicted], [one.mask for one in true], crowd)
     boxes = [np.array([one.box for one in things], float) for things in (predicted, true)]
     return mask_util.iou(*boxes, crowd)
+
+
+def _beside_crowds(
+    predicted: Sequence[Thing], true: Sequence[Thing], crowds: Sequence[Thing]
+) -> list[Thing]:
+    """Take what crowds cover beside the objects out of the predictions' masks."""
+    rest = mask_util.decode(mask_util.merge([one.mask for one in crowds])) == 0
+    if true:
+        rest |= mask_util.decode(mask_util.merge([one.mask for one in true])) > 0
+    rest = mask_util.encode(np.asfortranarray(rest, np.uint8))
+    return [p._replace(mask=mask_util.merge([p.mask, rest], intersect=True)) for p in predicted]
 
 
 def _same_category(predicted: Sequence[Thing], true: Sequence[Thing]) -> np.ndarray:

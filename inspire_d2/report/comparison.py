@@ -101,7 +101,7 @@ def _is_same_set(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> bool:
 
 def _key_table(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> Table:
     positives = [pair for pair in pairs if pair[0].num_true]
-    negatives = [pair for pair in pairs if not pair[0].num_true]
+    negatives = [pair for pair in pairs if pair[0].is_negative]
     means: list[tuple[str, Sequence[Pair], Callable[[Case], float], bool]] = []
     if _both_polyps(ours, theirs):
         means.append(("Dice", positives, lambda case: case.dice, True))

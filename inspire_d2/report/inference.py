@@ -141,12 +141,13 @@ class _Collector:
             _thing(mask, float(probability[mask].max()), category)
             for mask in components(probability, self._threshold)
         ]
-        true = np.zeros(probability.shape, bool)
+        true, crowd = np.zeros((2, *probability.shape), bool)
         for thing in image.things:
-            if thing.mask is not None and not thing.crowd:
-                true |= mask_util.decode(thing.mask).astype(bool)
+            if thing.mask is not None:
+                (crowd if thing.crowd else true)[mask_util.decode(thing.mask) > 0] = True
+        counts = true | ~crowd
         self.pixels = self.pixels or Calibration("pixels")
-        self.pixels.add(probability, true)
+        self.pixels.add(probability[counts], true[counts])
 
 
 def _thing(mask: np.ndarray, score: float, category: int) -> Thing:

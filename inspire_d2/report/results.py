@@ -23,7 +23,7 @@ EXPLAINED = {
     "recall": "at an IoU of 0.5 or more",
     "specificity": "images without polyps, with nothing predicted",
     "fp_per_image": "predictions that match no polyp, per image",
-    "Dice_all": "mean over all images",
+    "Dice_all": "mean over images with polyps and without",
 }
 MANY = 20  # classes, whose table is folded
 SHOWN = {"recall": "polyps found", "fp_per_image": "false positives per image"}
@@ -104,7 +104,7 @@ def _other_figures(subject: Subject) -> list[KeyFigure]:
 def case_intervals(cases: Sequence[Case]) -> dict[str, Interval]:
     """Return the figures of PolypEvaluator that cases give, each with its interval over images."""
     positives = [case for case in cases if case.num_true]
-    negatives = [case for case in cases if not case.num_true]
+    negatives = [case for case in cases if case.is_negative]
     ratios = {
         "Dice": [(case.dice, 1) for case in positives if case.dice is not None],
         "IoU": [(case.iou, 1) for case in positives if case.iou is not None],
@@ -185,6 +185,7 @@ def _as_row(case: Case) -> dict[str, object]:
         "false_positives": case.num_false,
         "dice": case.dice,
         "iou": case.iou,
+        "crowd_pixels": case.has_crowd,  # whether, not how many
         **centre,
     }
 

@@ -27,15 +27,19 @@ def rle(m: np.ndarray) -> dict:
     return mask_util.encode(np.asfortranarray(m.astype(np.uint8)))
 
 
-def dicts_of(images: dict, centres: dict | None = None) -> list[dict]:
-    """Detectron2's dicts of images given as {image_id: [masks]}."""
+def dicts_of(images: dict, centres: dict | None = None, crowds: dict | None = None) -> list[dict]:
+    """Detectron2's dicts of images given as {image_id: [masks]}, and their crowds as well."""
     return [
         {
             "image_id": image_id,
             "file_name": f"{image_id}.jpg",
             "height": masks[0].shape[0] if masks else H,
             "width": masks[0].shape[1] if masks else W,
-            "annotations": [{"segmentation": rle(m), "iscrowd": 0} for m in masks],
+            "annotations": [
+                {"segmentation": rle(m), "iscrowd": crowd}
+                for crowd, group in enumerate((masks, (crowds or {}).get(image_id, [])))
+                for m in group
+            ],
             **({"centre": centres[image_id]} if image_id in (centres or {}) else {}),
         }
         for image_id, masks in images.items()
@@ -47,9 +51,9 @@ def registering() -> Iterator[Callable[..., str]]:
     """Give a function that registers images under a new name; the names go at the end."""
     names = []
 
-    def add(images: dict, centres: dict | None = None) -> str:
+    def add(images: dict, centres: dict | None = None, crowds: dict | None = None) -> str:
         name = f"polyp_test_{uuid.uuid4().hex}"
-        dicts = dicts_of(images, centres)
+        dicts = dicts_of(images, centres, crowds)
         DatasetCatalog.register(name, lambda: dicts)
         names.append(name)
         return name

@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 
 from inspire_d2.errors import InputError
-from inspire_d2.report.cases import judge_case
+from inspire_d2.evaluation.polyp_masks import annotation_masks, crowd_region
+from inspire_d2.evaluation.polyp_match import judge
+from inspire_d2.report.cases import case_from_row, judge_case
 from inspire_d2.report.comparison import compare
-from inspire_d2.report.results import key_figures
+from inspire_d2.report.results import case_intervals, key_figures
 from inspire_d2.report.sizes import COCO_SIZES, POLYP_SIZES, count_by_size
 from inspire_d2.report.subject import gather
 from inspire_d2.report.truth import Item, Thing, shown_names
@@ -72,6 +75,37 @@ def test_categories_crowds_and_boxes() -> None:
         case = judge_case(truth, predicted, 0.5, with_dice=False)
         assert (case.num_true, case.num_found, case.num_predicted) == (1, 0, 2), bare
         assert [thing.score for thing in case.false] == [0.9, 0.7] and case.dice is None
+
+
+def test_cases_with_crowds_are_those_of_the_evaluator() -> None:
+    """Squares at random, a third of the objects crowds; some crowds lie on objects."""
+    rng = np.random.default_rng(0)
+    kinds = set()
+    for _ in range(60):
+        places = [(*map(int, rng.integers(0, 12, 2)), int(rng.integers(3, 9))) for _ in range(3)]
+        things = [square(*place, crowd=rng.random() < 0.34) for place in places]
+        scores = np.sort(rng.random(4))[::-1]
+        predicted = [
+            square(max(x + int(rng.integers(-1, 2)), 0), y, side, float(score))
+            for score, (x, y, side) in zip(scores, [*places, (14, 14, 5)], strict=True)
+        ]
+        case = judge_case(item(*things), predicted, 0.3, with_dice=True)
+        record = {"image_id": 1, "file_name": "a.jpg", "height": 20, "width": 20}
+        record["annotations"] = [{"segmentation": t.mask, "iscrowd": int(t.crowd)} for t in things]
+        masks = [mask_util.decode(p.mask) for p in predicted if p.score >= 0.3]
+        true = annotation_masks(record)
+        crowd = crowd_region(record, true)
+        row = judge(record, np.array(masks, bool).reshape(-1, 20, 20), true, crowd)
+        mine = (case.num_true, case.num_predicted, case.num_found, case.num_false)
+        assert mine == tuple(row[k] for k in ("num_gt", "num_pred", "found", "false_positives"))
+        assert (case.dice, case.iou) == (row["dice"], row["iou"])
+        from_row = case_from_row(row, case.item)
+        assert case.is_negative == from_row.is_negative
+        kinds.add((case.is_negative, case.has_crowd, bool(case.num_true), len(masks) > mine[1]))
+    assert {kind[1:] for kind in kinds} >= {(True, True, True), (True, False, True)}
+    only_crowd = judge_case(item(square(0, 0, 9, crowd=True)), [], 0.3, with_dice=True)
+    figures = case_intervals([only_crowd, only_crowd])
+    assert figures.keys() == {"fp_per_image"} and figures["fp_per_image"].value == 0
 
 
 def test_sizes_by_hand() -> None:
