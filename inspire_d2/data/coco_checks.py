@@ -21,6 +21,7 @@ __all__ = [
     "check_class_order",
     "check_coco",
     "check_image_headers",
+    "check_references",
     "no_garbage_collection",
     "read_coco",
 ]
@@ -125,7 +126,7 @@ def check_coco(coco: CocoSet) -> None:
     there, which are not opened.
     """
     json_file, content, image_root = coco
-    _check_references(json_file, content)
+    check_references(json_file, content)
     check_boxes(json_file, content)
     check_segmentations(json_file, content)
     missing = _missing([row["file_name"] for row in content["images"]], image_root)
@@ -196,7 +197,8 @@ def _check_ids(json_file: str, key: str, ids: list[Any]) -> None:
         )
 
 
-def _check_references(json_file: str, content: dict[str, Any]) -> None:
+def check_references(json_file: str, content: dict[str, Any]) -> None:
+    """Raise InputError where annotations are of images or categories that are not there."""
     annotations = content["annotations"]
     for key, owner in (("image_id", "images"), ("category_id", "categories")):
         ids = {row["id"] for row in content[owner]}

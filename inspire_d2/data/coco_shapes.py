@@ -125,8 +125,12 @@ def check_masks(json_file: str, content: dict[str, Any], *, needed: bool, polygo
 
 def check_scored(json_file: str, content: dict[str, Any]) -> None:
     """Raise InputError unless objects have what only COCO's scores take: their area."""
-    wrong = [a for a in content["annotations"] if not _is_number(a.get("area"))]
-    what = "without an area, by which scores are split: add it, in pixels"
+    wrong = [
+        a
+        for a in content["annotations"]
+        if not (_is_number(a.get("area")) and 0 <= a["area"] < math.inf)
+    ]
+    what = "without an area of 0 or more, by which scores are split: add it, in pixels"
     _refuse(json_file, content, wrong, what)
 
 

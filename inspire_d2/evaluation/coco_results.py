@@ -100,7 +100,7 @@ def _check_masks(truth: COCO, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_box(value: Any) -> bool:

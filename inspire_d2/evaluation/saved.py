@@ -8,8 +8,8 @@ from typing import Any
 
 from detectron2.data import MetadataCatalog
 
-from ..data.coco_checks import read_coco
-from ..data.coco_shapes import check_segmentations
+from ..data.coco_checks import check_references, read_coco
+from ..data.coco_shapes import check_boxes, check_scored, check_segmentations
 from ..errors import InputError
 from .coco import InspireCOCOEvaluator
 from .coco_results import SHAPES, check_results, check_runs
@@ -18,7 +18,6 @@ __all__ = ["SavedEvaluator", "read_results", "read_truth"]
 
 # COCO's numbers 6 to 11: the recall of 1, 10 and 100 detections an image, and of 100 by size.
 RECALLS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-SCORED = ("area", "iscrowd")  # what only scores need of annotations
 
 
 class SavedEvaluator(InspireCOCOEvaluator):
@@ -93,17 +92,20 @@ def read_results(path: str) -> list[dict[str, Any]]:
 
 
 def read_truth(path: str) -> dict[str, Any]:
-    """Read COCO annotations.
+    """Read COCO annotations, with the checks that training makes of their references and boxes.
 
     Raises:
-        InputError: the file cannot be read, is no COCO annotation file, or annotates nothing.
+        InputError: the file cannot be read, is no COCO annotation file, annotates nothing, or
+            something that cannot be scored.
     """
     truth = read_coco(path)
     if not truth["annotations"]:
         raise InputError(f"{path} has no annotations: there is nothing to score on")
-    for one in truth["annotations"]:
-        if any(field not in one for field in SCORED):
-            raise InputError(f"{path}: one of its annotations lacks one of {', '.join(SCORED)}")
+    if any("iscrowd" not in one for one in truth["annotations"]):
+        raise InputError(f"{path}: one of its annotations lacks iscrowd")
+    check_references(path, truth)
+    check_boxes(path, truth)
+    check_scored(path, truth)
     return truth
 
 

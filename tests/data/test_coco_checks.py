@@ -242,8 +242,9 @@ def test_masks_that_a_model_needs(root: Path) -> None:
     check_masks(file, new, needed=False, polygons=True)
 
 
-def test_scores_need_areas(root: Path) -> None:
-    coco = changed(root, lambda c: c["annotations"][0].pop("area"))
+@pytest.mark.parametrize("area", [None, "400", True, -1, float("nan"), float("inf")])
+def test_scores_need_areas(root: Path, area: Any) -> None:
+    coco = changed(root, lambda c: c["annotations"][0].update(area=area))
     with pytest.raises(InputError, match=r"without an area.*10 of 0.png"):
         check_scored(coco.json_file, coco.content)
 

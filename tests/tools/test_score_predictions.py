@@ -234,6 +234,7 @@ def test_files_that_are_not_there(data: Path, tmp_path: Path, capsys) -> None:
         ({"image_id": [1]}, "no number for its image_id"),
         ({"category_id": 1}, "are of categories that the ground truth lacks (category_id 1)"),
         ({"score": math.nan}, "a score that is not a finite number: [1]"),
+        ({"score": True}, "a score that is not a finite number: [1]"),
         ({"score": "high"}, "a score that is not a finite number: [1]"),
         ({"bbox": [1, 2, 3]}, "a bbox that is not four finite numbers: [1]"),
         ({"bbox": [1, 2, 3, math.inf]}, "a bbox that is not four finite numbers: [1]"),
@@ -257,6 +258,11 @@ def test_predictions_that_cannot_be_scored(
     assert sentence in error and "r.json: " in error
 
 
+def of_object(**changes: Any) -> dict[str, Any]:
+    return {"annotations": [ANNOTATION | changes]}
+
+
+@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -265,6 +271,14 @@ def test_predictions_that_cannot_be_scored(
         ({"images": ...}, "is not a COCO json: it has no list of images"),
         ({"images": [{"id": 1}]}, "one of its images lacks one of id, file_name, height, width"),
         ({"categories": CATEGORIES[:1] * 2}, "some of its categories have the same id"),
+        (of_object(image_id=99), "1 annotations have a image_id that none of its images has"),
+        (of_object(category_id=1), "1 annotations have a category_id that none of its categories"),
+        (of_object(bbox=[25, 5, -20, 20]), "with a negative width or height"),
+        (of_object(bbox=[1, 1, "9", 9]), "whose bbox is not four numbers"),
+        (of_object(area=None), "without an area of 0 or more"),
+        (of_object(area=math.nan), "without an area of 0 or more"),
+        (of_object(area=-1), "without an area of 0 or more"),
+        (of_object(iscrowd=2), "has iscrowd 2, not 0 or 1"),
         (
             {"annotations": [ANNOTATION | {"segmentation": {"size": [H, W], "counts": "T3"}}]},
             "whose RLE counts do not add up to the image's pixels",
@@ -272,11 +286,12 @@ def test_predictions_that_cannot_be_scored(
     ],
 )
 def test_truth_that_cannot_be_used(
-    data: Path, tmp_path: Path, capsys, changes: dict[str, Any], sentence: str
+    data: Path, tmp_path: Path, capsys, changes: dict[str, Any], sentence: str, backend: str
 ) -> None:
     truth = {k: v for k, v in (make_truth() | changes).items() if v is not ...}
     (tmp_path / "t.json").write_text(json.dumps(truth))
-    assert sentence in refused([results_of(data), "--truth", str(tmp_path / "t.json")], capsys)
+    words = [results_of(data), "--truth", str(tmp_path / "t.json"), "--backend", backend]
+    assert sentence in refused(words, capsys)
 
 
 def test_masks_where_the_truth_has_none(data: Path, tmp_path: Path, capsys) -> None:
