@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from detectron2.config import get_cfg
-from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN
 from detectron2.modeling.test_time_augmentation import DatasetMapperTTA, GeneralizedRCNNWithTTA
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -28,7 +28,8 @@ class RCNNWithTTA(GeneralizedRCNNWithTTA):
         batch_size: images of the several sizes that are run together.
 
     Raises:
-        InputError: the model is no R-CNN, or predicts keypoints.
+        InputError: the model is no R-CNN, or one of panoptic maps or keypoints, which Detectron2
+            does not put together; sizes that are no whole numbers from 1 up, or none.
     """
 
     def __init__(
@@ -41,11 +42,22 @@ class RCNNWithTTA(GeneralizedRCNNWithTTA):
         batch_size: int = 3,
     ) -> None:
         detector = model.module if isinstance(model, DistributedDataParallel) else model
-        if not isinstance(detector, GeneralizedRCNN):
+        if not isinstance(detector, GeneralizedRCNN) or isinstance(detector, PanopticFPN):
             raise InputError(
                 "test-time augmentation is for R-CNNs (Faster, Mask, Cascade, HTC), not for a "
                 f"{type(detector).__name__}: set train.tta.enabled=False."
             )
+        lengths = list(short_edge_lengths)
+        if not lengths or not all(map(_is_count, lengths)):
+            raise InputError(
+                f"train.tta.wrapper.short_edge_lengths={lengths} must be whole numbers from 1 up,"
+                " one at least."
+            )
+        for name, value in (("max_size", max_size), ("batch_size", batch_size)):
+            if not _is_count(value):
+                raise InputError(
+                    f"train.tta.wrapper.{name}={value!r} must be a whole number from 1 up."
+                )
         heads = detector.roi_heads
         if getattr(heads, "keypoint_on", False):
             raise InputError("test-time augmentation is not for models of keypoints.")
@@ -57,5 +69,9 @@ class RCNNWithTTA(GeneralizedRCNNWithTTA):
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = heads.num_classes
         cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST = predictor.test_nms_thresh
         cfg.TEST.DETECTIONS_PER_IMAGE = predictor.test_topk_per_image
-        mapper = DatasetMapperTTA(list(short_edge_lengths), max_size, flip)
+        mapper = DatasetMapperTTA(lengths, max_size, flip)
         super().__init__(cfg, detector, mapper, batch_size)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1

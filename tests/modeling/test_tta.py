@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.data import transforms as T
+from detectron2.modeling import PanopticFPN
 from detectron2.structures import Instances
 from torch import nn
 from torchvision.ops import batched_nms, box_iou
@@ -150,3 +151,20 @@ def test_presets_of_configs(
 def test_other_models_are_refused() -> None:
     with pytest.raises(InputError, match="not for a Linear: set train.tta.enabled=False"):
         wrap(nn.Linear(1, 1), (64,))
+    panoptic = PanopticFPN.__new__(PanopticFPN)
+    with pytest.raises(InputError, match="not for a PanopticFPN: set train.tta.enabled=False"):
+        wrap(panoptic, (64,))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"short_edge_lengths": bad} for bad in ([], [0], [64, -5], [64.5], ["a"], "64", [True])),
+        *({"max_size": bad} for bad in (0, 400.0, None)),
+        *({"batch_size": bad} for bad in (0, -1, 1.5)),
+    ],
+)
+def test_sizes_must_be_whole_numbers(model: nn.Module, changes: dict) -> None:
+    options = {"short_edge_lengths": [64], "max_size": 400, "batch_size": 1} | changes
+    with pytest.raises(InputError, match=f"{next(iter(changes))}=.*whole numbers? from 1 up"):
+        RCNNWithTTA(model, **options)
