@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from ..layout import suit_convolutions
 from .isa import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
 from .ise import FeatureEnhancement
 from .ssba import BackAugmentation
-from .staged import copy_stages, stage_names_after, trainable_batch_norms
+from .staged import copy_stages, keep_statistics, stage_names_after, trainable_batch_norms
 
 __all__ = ["InspireFPN"]
 
@@ -68,7 +69,8 @@ class InspireFPN(FPN):
             feedback: whether later steps run the bottom-up's own stages ("shared") or a copy
                 of them that starts from the same weights ("separate").
             checkpoint_steps: keep no maps of SSBA and of the steps before the last for the backward
-                pass, but compute them anew there: less memory, more time, the same gradients.
+                pass, but compute them anew there: less memory, more time, the same gradients
+                and statistics.
             out_features: the outputs that are wanted, such as a U-Net's finest; None offers all.
                 The others' convolutions are left out.
 
@@ -208,7 +210,13 @@ class InspireFPN(FPN):
     def _run_step(self, number: int, step: Callable[..., Step], *inputs: Any) -> Step:
         """Run a step; let its maps go until the backward pass if that is wanted."""
         if self._checkpoint_steps and number < self._steps and torch.is_grad_enabled():
-            return checkpoint(step, *inputs, use_reentrant=False)
+            return checkpoint(
+                step,
+                *inputs,
+                use_reentrant=False,
+                # Batch norms have counted the batch when the step is run again.
+                context_fn=lambda: (nullcontext(), keep_statistics(self)),
+            )
         return step(*inputs)
 
     def _first_step(self, x: torch.Tensor) -> Step:

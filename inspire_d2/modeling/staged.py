@@ -1,13 +1,20 @@
 """How a bottom-up is run stage by stage, which the second pass (SSBA) needs."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from detectron2.modeling import Backbone
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["StagedBottomUpError", "copy_stages", "stage_names_after", "trainable_batch_norms"]
+__all__ = [
+    "StagedBottomUpError",
+    "copy_stages",
+    "keep_statistics",
+    "stage_names_after",
+    "trainable_batch_norms",
+]
 
 
 class StagedBottomUpError(TypeError):
@@ -55,3 +62,17 @@ def trainable_batch_norms(parent: nn.Module, names: Sequence[str]) -> list[str]:
         for child, module in getattr(parent, name).named_modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats
     ]
+
+
+@contextmanager
+def keep_statistics(parent: nn.Module) -> Iterator[None]:
+    """Leave running statistics as they are: for a forward pass that repeats one."""
+    norms = [module for module in parent.modules() if isinstance(module, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, values in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = values

@@ -4,10 +4,20 @@ from typing import Any
 
 import pytest
 import torch
+from detectron2.layers import batch_norm
 
 from inspire_d2.modeling import InspireFPN
+from inspire_d2.modeling.staged import keep_statistics
 
-from .helpers import assert_close, backward, image, randomise, resnet_pyramid
+from .helpers import (
+    assert_close,
+    backward,
+    image,
+    randomise,
+    resnet_pyramid,
+    tiny_pyramid,
+    tiny_resnet,
+)
 
 
 def pyramid(**options: Any) -> InspireFPN:
@@ -43,6 +53,51 @@ def test_outputs_and_gradients_are_the_same(steps: int, feedback: str) -> None:
         assert (a.grad is None) == (b.grad is None), name
         if a.grad is not None and a.grad.any():
             assert_close(b.grad, a.grad, 1e-4)
+
+
+@pytest.mark.parametrize("feedback", ["shared", "separate"])
+def test_batch_norms_count_a_batch_once(feedback: str) -> None:
+    options = {"norm": "BN", "steps": 3}
+    modules = [
+        randomise(
+            tiny_pyramid(tiny_resnet("BN"), feedback=feedback, checkpoint_steps=on, **options)
+        )
+        for on in (False, True)
+    ]
+    for module in modules:
+        backward(module(image(2, 3, 64, 96)))
+    plain, saving = (dict(module.named_buffers()) for module in modules)
+    assert any("num_batches_tracked" in name for name in plain)
+    for name, value in plain.items():
+        assert torch.equal(saving[name], value), name
+    for a, b in zip(modules[0].parameters(), modules[1].parameters(), strict=True):
+        if a.grad is not None and a.grad.any():
+            assert_close(b.grad, a.grad, 1e-4)
+    # And they go on counting.
+    counter = "bottom_up.stem.conv1.norm.num_batches_tracked"
+    assert saving[counter] == 1
+    modules[1](image(2, 3, 64, 96))
+    assert dict(modules[1].named_buffers())[counter] == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_repeated_pass_keeps_the_statistics(
+    processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of Detectron2's batch norm over processes, which has a pass of its own for two."""
+    monkeypatch.setattr(batch_norm.comm, "get_world_size", lambda: processes)
+    monkeypatch.setattr(batch_norm, "differentiable_all_reduce", lambda sums: processes * sums)
+    norm = batch_norm.NaiveSyncBatchNorm(4, stats_mode="N")
+    x = image(2, 4, 5, 6)
+    first = norm(x)
+    before = {name: value.clone() for name, value in norm.named_buffers()}
+    assert before["running_mean"].any()
+    with keep_statistics(norm):
+        assert torch.equal(norm(x), first)
+    for name, value in norm.named_buffers():
+        assert torch.equal(value, before[name])
+    norm(x)
+    assert not torch.equal(norm.running_mean, before["running_mean"])
 
 
 def test_fewer_maps_are_kept() -> None:
