@@ -220,6 +220,6 @@ def _shown(value: float) -> str:
 
 
 def _cells(difference: Difference | None) -> list[str]:
-    if difference is None:
+    if difference is None or math.isnan(difference.mean):
         return ["-", "-"]
     return [f"{difference.mean:+.1f}", f"{difference.low:+.1f} to {difference.high:+.1f}"]

@@ -115,7 +115,9 @@ def paired_ap_difference(
     """Compare APs of the same images and seeds, in points, by a bootstrap over both.
 
     As ``compare.paired_difference``: each resample draws seeds and images with replacement in
-    every test set, the same for both models; test sets count alike.
+    every test set, the same for both models; test sets count alike. Images drawn without an object
+    have no AP and are drawn anew; a test set without one is left out, and NaN is what is left of
+    none.
 
     Args:
         ours: for each test set, one model's matches by seed.
@@ -132,21 +134,33 @@ def paired_ap_difference(
             raise InputError("paired matches must be of the same images")
     generator = np.random.default_rng(seed)
     draws, total = np.zeros(resamples), 0.0
-    for mine, others in zip(ours, theirs, strict=True):
+    sets = [pair for pair in zip(ours, theirs, strict=True) if pair[0][0].objects.any()]
+    if not sets:
+        return Difference(float("nan"), float("nan"), float("nan"))
+    for mine, others in sets:
         images = mine[0].objects.shape[1]
         pairs = list(zip(mine, others, strict=True))
         total += np.mean([_difference(pair, np.ones(images, int)) for pair in pairs])
         for k in range(resamples):
             rows = np.bincount(generator.integers(len(pairs), size=len(pairs)))
-            times = np.bincount(generator.integers(images, size=images), minlength=images)
+            times = _draw(generator, mine[0].objects)
             differences = [
                 row * _difference(pair, times)
                 for row, pair in zip(rows, pairs, strict=False)
                 if row
             ]
             draws[k] += sum(differences) / len(pairs)
-    low, high = percentile_interval(draws / len(ours), level)
-    return Difference(float(total / len(ours)), low, high)
+    low, high = percentile_interval(draws / len(sets), level)
+    return Difference(float(total / len(sets)), low, high)
+
+
+def _draw(generator: np.random.Generator, objects: np.ndarray) -> np.ndarray:
+    """Draw as many images as there are: how often each was (I,), with an object (K, I) in one."""
+    images = objects.shape[1]
+    while True:
+        times = np.bincount(generator.integers(images, size=images), minlength=images)
+        if (objects @ times).any():
+            return times
 
 
 def _difference(pair: tuple[Matches, Matches], times: np.ndarray) -> float:

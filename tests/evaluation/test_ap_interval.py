@@ -9,7 +9,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from inspire_d2.errors import InputError
-from inspire_d2.evaluation.ap_interval import average_precision, match, paired_ap_difference
+from inspire_d2.evaluation.ap_interval import (
+    Matches,
+    average_precision,
+    match,
+    paired_ap_difference,
+)
 
 IMAGES, CATEGORIES, SIDE = 9, 3, 100
 
@@ -118,6 +123,36 @@ def test_difference_is_that_of_the_aps_and_within_its_interval() -> None:
     assert difference.low < difference.mean < difference.high
     assert difference.is_clear
     assert paired_ap_difference([good], [good], resamples=20)[:3] == (0, 0, 0)
+
+
+def few_objects(positives: int, found: int, images: int = 20) -> Matches:
+    """Matches of a model that finds so many of so many objects, each on an image of its own."""
+    box = {"bbox": [5, 5, 20, 20], "category_id": 1}
+    rows = [{"id": i, "height": SIDE, "width": SIDE} for i in range(1, images + 1)]
+    objects = [box | {"id": i, "image_id": i, "area": 400, "iscrowd": 0}
+               for i in range(1, positives + 1)]  # fmt: skip
+    results = [box | {"image_id": i, "score": 0.9} for i in range(1, found + 1)]
+    return match(truth_of(rows, objects), results, "bbox")
+
+
+def test_draws_without_an_object_are_drawn_anew() -> None:
+    """With three objects in 20 images one draw in 27 has none, and no AP."""
+    good, bad = few_objects(3, 3), few_objects(3, 1)
+    difference = paired_ap_difference([[good]], [[bad]], resamples=200)
+    # Of one object in three (COCO's recalls to 0.33) AP is 34 / 101.
+    assert difference.mean == pytest.approx(100 * (1 - 34 / 101))
+    # Some draws hold the object that both find alone, some do not hold it.
+    assert (difference.low, difference.high) == (0, 100)
+    clear = few_objects(1, 1), few_objects(1, 0)
+    assert paired_ap_difference([[clear[0]]], [[clear[1]]], resamples=50) == (100, 100, 100)
+
+
+def test_sets_without_an_object_have_no_ap() -> None:
+    empty, good, bad = few_objects(0, 0), few_objects(3, 3), few_objects(3, 1)
+    nothing = paired_ap_difference([[empty]], [[empty]], resamples=5)
+    assert np.isnan(nothing).all() and not nothing.is_clear
+    alone = paired_ap_difference([[good]], [[bad]], resamples=20)
+    assert paired_ap_difference([[empty], [good]], [[empty], [bad]], resamples=20) == alone
 
 
 def test_interval_narrows_with_images() -> None:

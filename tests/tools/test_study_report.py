@@ -53,7 +53,7 @@ def runs(tmp_path: Path) -> list[SimpleNamespace]:
     return made
 
 
-def test_table_has_the_interval_of_mask_ap(runs: list[SimpleNamespace]) -> None:
+def rows_of(runs: list[SimpleNamespace]) -> list[list[str]]:
     results = [
         {
             "variant": run.variant, "centre": "C1", "seed": run.seed, "iterations": 1,
@@ -62,11 +62,19 @@ def test_table_has_the_interval_of_mask_ap(runs: list[SimpleNamespace]) -> None:
         }
         for run, ap in zip(runs, (20.0, 20.0, 100.0, 100.0), strict=True)
     ]  # fmt: skip
-    head, _, plain, ours = (
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in table(results, read_matches(runs), "plain").splitlines()
-    )
+    lines = table(results, read_matches(runs), "plain").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_table_has_the_interval_of_mask_ap(runs: list[SimpleNamespace]) -> None:
+    head, _, plain, ours = rows_of(runs)
     assert head[-3:] == ["mask AP", "- plain", "95 % interval"]
     assert plain[-3:] == ["20.0", "-", "-"]
     # A mask moved by 6 of 40 pixels each way has an IoU of 0.57: right at 2 of 10 thresholds.
     assert ours[-3:] == ["100.0", "+80.0", "+80.0 to +80.0"]
+
+
+def test_mask_ap_without_an_object_is_a_dash(runs: list[SimpleNamespace]) -> None:
+    file = runs[0].data / "C1" / "val.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    assert rows_of(runs)[-1][-2:] == ["-", "-"]
