@@ -43,9 +43,14 @@ class CrossEntropyDice(nn.Module):
         self.dice_weight, self.ignore_value = dice_weight, ignore_value
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compare logits (N, K, H, W) with classes (N, H, W), 0 the background."""
+        """Compare logits (N, K, H, W) with classes (N, H, W), 0 the background.
+
+        Where all labels are ignored the losses are 0.
+        """
         logits = logits.float()
-        losses = {"loss_sem_seg": F.cross_entropy(logits, labels, ignore_index=self.ignore_value)}
+        entropy = F.cross_entropy(logits, labels, ignore_index=self.ignore_value, reduction="sum")
+        valid = (labels != self.ignore_value).sum()
+        losses = {"loss_sem_seg": entropy / valid.clamp(min=1)}
         if self.dice_weight:
             losses["loss_dice"] = self.dice_weight * soft_dice_loss(
                 logits, labels, self.ignore_value

@@ -49,7 +49,8 @@ class SemanticHead(SemSegFPNHead):
 
     def losses(self, predictions: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compare logits (N, K, h, w) at the common stride with labels (N, H, W)."""
-        return self.loss(_resize(predictions, self.common_stride), targets)
+        losses = self.loss(_resize(predictions, self.common_stride), targets)
+        return {name: value * self.loss_weight for name, value in losses.items()}
 
 
 class UNetHead(nn.Module):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from inspire_d2.errors import InputError
-from inspire_d2.modeling.losses import RegionLoss, soft_dice_loss
+from inspire_d2.modeling.losses import CrossEntropyDice, RegionLoss, soft_dice_loss
 
 from .helpers import image
 
@@ -55,6 +55,27 @@ def test_dice_of_nothing_where_there_is_nothing_is_perfect() -> None:
     assert float(soft_dice_loss(logits, target, IGNORE)) == pytest.approx(0)
     target[:] = IGNORE
     assert float(soft_dice_loss(logits, target, IGNORE)) == pytest.approx(0)
+
+
+def test_labels_that_are_all_ignored_give_no_loss() -> None:
+    target = torch.full((2, 3, 5), IGNORE)
+    losses = {}
+    for loss in (CrossEntropyDice(), RegionLoss({"a": [1]}, exclusive=True), RegionLoss(BRATS)):
+        logits = image(2, 3, 3, 5)[:, : getattr(loss, "num_channels", 3)].requires_grad_()
+        losses = loss(logits, target)
+        assert {name: float(value.detach()) for name, value in losses.items()} == dict.fromkeys(
+            losses, pytest.approx(0, abs=1e-6)
+        )
+        sum(losses.values()).backward()
+        assert torch.isfinite(logits.grad).all() and not logits.grad.any()
+
+
+def test_cross_entropy_is_torchs_mean_over_what_is_not_ignored() -> None:
+    logits = image(2, 3, 3, 5)
+    target = torch.randint(0, 3, (2, 3, 5), generator=torch.Generator().manual_seed(2))
+    target[0, 0, :2] = IGNORE
+    expected = F.cross_entropy(logits, target, ignore_index=IGNORE)
+    torch.testing.assert_close(CrossEntropyDice()(logits, target)["loss_sem_seg"], expected)
 
 
 def labels(values: list[int], shape: tuple[int, ...] = (2, 6, 7), seed: int = 4) -> torch.Tensor:

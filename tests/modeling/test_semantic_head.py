@@ -14,7 +14,7 @@ from .helpers import image
 IGNORE = 255
 
 
-def head(dice_weight: float = 1.0) -> SemanticHead:
+def head(dice_weight: float = 1.0, **options: float) -> SemanticHead:
     torch.manual_seed(0)
     shapes = {f"p{j}": ShapeSpec(channels=4, stride=2**j) for j in (2, 3)}
     return SemanticHead(
@@ -24,6 +24,7 @@ def head(dice_weight: float = 1.0) -> SemanticHead:
         common_stride=4,
         norm="GN",
         loss=CrossEntropyDice(dice_weight, IGNORE),
+        **options,
     )
 
 
@@ -45,6 +46,8 @@ def test_losses_are_detectron2s_and_dice() -> None:
     torch.testing.assert_close(ours["loss_sem_seg"], theirs["loss_sem_seg"])
     torch.testing.assert_close(head(dice_weight=1.0)(features(), target)[1]["loss_dice"],
                                2 * ours["loss_dice"])  # fmt: skip
+    for name, value in head(0.5, loss_weight=0.25)(features(), target)[1].items():
+        torch.testing.assert_close(value, ours[name] / 4)
     assert set(head(dice_weight=0)(features(), target)[1]) == {"loss_sem_seg"}
 
 
