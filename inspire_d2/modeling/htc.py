@@ -269,7 +269,20 @@ class HybridTaskCascade(GeneralizedRCNN):
     """Detectron2's R-CNN, which hands the images' semantic maps to heads that learn from them.
 
     In training every input needs a ``sem_seg`` (H, W) beside ``instances``.
+
+    Raises:
+        ValueError: ``roi_heads`` of another kind, or no ``proposal_generator``.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(self.roi_heads, HTCROIHeads):
+            raise ValueError(
+                f"roi_heads is {type(self.roi_heads).__name__}: HybridTaskCascade takes "
+                "HTCROIHeads, others go with GeneralizedRCNN."
+            )
+        if self.proposal_generator is None:
+            raise ValueError("HybridTaskCascade needs a proposal_generator.")
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Map a batch to its losses, or at test to instances; as in GeneralizedRCNN."""
@@ -281,6 +294,8 @@ class HybridTaskCascade(GeneralizedRCNN):
         proposals, losses = self.proposal_generator(images, features, targets)
         semantic_targets = self._semantic_targets(batched_inputs)
         _, head_losses = self.roi_heads(images, features, proposals, targets, semantic_targets)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            self.visualize_training(batched_inputs, proposals)
         return losses | head_losses
 
     def _semantic_targets(self, batched_inputs: list[dict[str, Any]]) -> torch.Tensor | None:

@@ -9,10 +9,11 @@ from detectron2.modeling.roi_heads import (
     CascadeROIHeads,
 )
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
-from detectron2.structures import Instances, pairwise_iou
+from detectron2.structures import ImageList, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
+from torch import nn
 
-from inspire_d2.modeling import HTCROIHeads
+from inspire_d2.modeling import HTCROIHeads, HybridTaskCascade
 
 from .htc_helpers import (
     IOUS,
@@ -175,3 +176,59 @@ def test_no_predictions_have_no_masks() -> None:
 def test_arguments_that_do_not_fit(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         make_heads(masks=False, **options)
+
+
+class Backbone(nn.Module):
+    """Features of chance; the images' size alone counts."""
+
+    size_divisibility, padding_constraints = 0, {}
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return features of as many images."""
+        return make_features(len(images))
+
+
+class Proposals(nn.Module):
+    """Proposals of chance, without a loss."""
+
+    def forward(self, images: ImageList, *_: Any) -> tuple[list[Instances], dict]:
+        """Return proposals for the images."""
+        return make_proposals(len(images)), {}
+
+
+def make_model(**options: Any) -> HybridTaskCascade:
+    parts = {
+        "backbone": Backbone(),
+        "proposal_generator": Proposals(),
+        "roi_heads": make_heads(),
+        "pixel_mean": [0.0] * 3,
+        "pixel_std": [1.0] * 3,
+        "input_format": "BGR",
+    }
+    return HybridTaskCascade(**parts | options)
+
+
+@pytest.mark.parametrize("period", [0, 2])
+def test_training_is_drawn_every_so_many_iterations(period: int) -> None:
+    model = make_model(vis_period=period).train()
+    batch = [{"image": torch.zeros(3, *SIZE), "instances": one} for one in make_targets()]
+    drawn = []
+    with EventStorage() as storage:
+        for iteration in range(4):
+            storage.iter = iteration
+            model(batch)
+            drawn.append("Left: GT bounding boxes" in str(storage._vis_data))
+            storage.clear_images()
+    assert drawn == [bool(period), False, bool(period), False]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"proposal_generator": None}, "needs a proposal_generator"),
+        ({"roi_heads": nn.Linear(1, 1)}, "roi_heads is Linear: .* takes HTCROIHeads"),
+    ],
+)
+def test_parts_that_do_not_fit(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make_model(**options)
