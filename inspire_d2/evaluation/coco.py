@@ -18,6 +18,8 @@ from .coco_ap import check_backend, evaluate_ap
 
 __all__ = ["InspireCOCOEvaluator"]
 
+TASKS = ("bbox", "segm", "keypoints")
+
 
 class InspireCOCOEvaluator(COCOEvaluator):
     """Detectron2's COCO evaluator, with AP 0 where a model predicts nothing at all.
@@ -33,31 +35,42 @@ class InspireCOCOEvaluator(COCOEvaluator):
     def __init__(
         self,
         dataset_name: str,
-        tasks: tuple[str, ...] | None = None,
+        tasks: Sequence[str] | str | None = None,
         distributed: bool = True,
         output_dir: str | None = None,
         *,
+        max_dets_per_image: int | None = None,
         allow_cached_coco: bool = False,
         backend: str = "hotcoco",
         **options: Any,
     ) -> None:
-        """See Detectron2's ``COCOEvaluator`` for ``tasks``, ``distributed`` and ``options``.
+        """See Detectron2's ``COCOEvaluator`` for ``distributed`` and ``options``.
 
         Args:
             dataset_name: a registered data set; one without a ``json_file`` is converted to
                 ``output_dir/NAME_coco_format.json``.
+            tasks: one or some of "bbox", "segm" and "keypoints"; None takes those that the model
+                predicts.
             output_dir: where predictions go; None writes nothing.
+            max_dets_per_image: most detections of an image that AP counts; None is COCO's 100.
             allow_cached_coco: use a converted file that lies there. Off, other than in Detectron2:
                 it may be of an earlier state of the data.
             backend: what computes AP: "hotcoco", or "pycocotools" for the same more slowly. In
                 place of Detectron2's ``use_fast_impl``. Keypoints are pycocotools' alone.
 
         Raises:
-            InputError: a backend that is not there; an unknown data set, one that must be converted
-                without an ``output_dir``, one whose annotation file is missing, or one without
-                images.
+            InputError: a backend that is not there; an unknown task; a limit that is no number of
+                detections; an unknown data set, one that must be converted without an
+                ``output_dir``, one whose annotation file is missing, or one without images.
         """
         check_backend(backend)
+        # OmegaConf's lists, from a LazyConfig, are not what pycocotools expects.
+        tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks or ()) or None
+        if unknown := [task for task in tasks or () if task not in TASKS]:
+            raise InputError(f"tasks={list(tasks)}: {unknown[0]!r} is none of {', '.join(TASKS)}.")
+        limit = max_dets_per_image
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise InputError(f"max_dets_per_image={limit!r} must be a whole number from 1 up.")
         self._backend = backend
         # A name that nobody registered would otherwise become a new, empty metadata entry.
         if dataset_name not in DatasetCatalog and dataset_name not in MetadataCatalog:
@@ -67,14 +80,13 @@ class InspireCOCOEvaluator(COCOEvaluator):
             raise InputError(
                 f"{dataset_name!r} has no COCO json_file: give an output_dir to convert it to"
             )
-        # OmegaConf's lists, from a LazyConfig, are not what pycocotools expects.
-        tasks = tuple(tasks) if tasks is not None else None
         try:
             super().__init__(
                 dataset_name,
                 tasks,
                 distributed,
                 output_dir,
+                max_dets_per_image=limit,
                 allow_cached_coco=allow_cached_coco,
                 use_fast_impl=False,
                 **options,

@@ -125,6 +125,31 @@ def test_tasks_from_a_lazy_config(register):
     assert results["segm"]["AP"] == 0
 
 
+def test_a_task_by_its_name_is_one_task(register):
+    evaluator = InspireCOCOEvaluator(
+        register([annotation(1, 1, SMALL)]), tasks="bbox", distributed=False
+    )
+    evaluator.process([{"image_id": 1}], [{"instances": instances((0.9, SMALL))}])
+    assert evaluator.evaluate().keys() == {"bbox"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tasks": ("bbox", "boxes")}, "'boxes' is none of bbox, segm, keypoints"),
+        ({"tasks": "box"}, "'box' is none of bbox, segm, keypoints"),
+        (
+            {"max_dets_per_image": [1, 10, 300]},
+            r"\[1, 10, 300\] must be a whole number",
+        ),
+        ({"max_dets_per_image": 0}, "max_dets_per_image=0 must be a whole number from 1 up"),
+    ],
+)
+def test_options_are_checked_before_anything_is_predicted(register, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        InspireCOCOEvaluator(register([annotation(1, 1, SMALL)]), distributed=False, **options)
+
+
 def test_no_truth_and_no_predictions_stays_undefined(register):
     results = evaluate(register([]), {1: instances(), 2: instances()})
     assert math.isnan(results["bbox"]["AP"])
