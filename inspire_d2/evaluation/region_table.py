@@ -37,6 +37,8 @@ def measure(
 class RegionTable:
     """predictions.csv: what it says of a case stays until that is predicted anew.
 
+    With ``replace_others`` nothing stays of a file that has other columns.
+
     Raises:
         InputError: it cannot be read or written, or it is another tool's and not to be replaced.
     """
@@ -47,8 +49,8 @@ class RegionTable:
             if path.exists():
                 with path.open(newline="", encoding="utf-8") as file:
                     reader = csv.DictReader(file)
-                    self.rows = [row for row in reader if row.get("case")]
                     own = tuple(reader.fieldnames or COLUMNS) == COLUMNS
+                    self.rows = [row for row in reader if own and row.get("case")]
                 if not own and not replace_others:
                     raise InputError(
                         f"{path} has other columns than {', '.join(COLUMNS)}: take --force to "

@@ -228,6 +228,11 @@ def test_a_table_of_another_tool_is_kept(
     assert table.read_text() == "image,score\na.png,0.5\n"
     predict(run, images, "--force")
     assert table.read_text().startswith("case,region,")
+    # Nor is a row of it kept where it tells of cases as well.
+    table.write_text("case,dice\nA,0.9\n")
+    predict(run, images, "--force")
+    cases = [line.split(",")[0] for line in table.read_text().splitlines()]
+    assert cases[0] == "case" and set(cases[1:]) == {"x"}
 
 
 def test_a_case_too_large_for_the_memory_does_not_stop_the_others(
