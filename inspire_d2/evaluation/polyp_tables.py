@@ -157,7 +157,9 @@ def _is_negative(row: Row) -> bool:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value).replace("|", r"\|")  # a centre may be named so
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from inspire_d2.data import polyp_dataset
 from inspire_d2.evaluation.polyp import PolypEvaluator
-from inspire_d2.evaluation.polyp_tables import image_centres, tabulate
+from inspire_d2.evaluation.polyp_tables import image_centres, markdown, tabulate
 
 from .polyp_helpers import LEFT, RIGHT, TALL, H, W, dicts_of, instances, registering
 
@@ -94,6 +94,13 @@ def test_files_say_what_they_are_of(register, tmp_path):
     assert cells[-2][:6] == ["C3", "1", "0", "1", "", ""]
     assert len(cells) == 2 + 4
     assert "over images with polyps alone" in lines[-1]
+
+
+def test_a_centre_with_a_bar_in_its_name_is_one_cell():
+    one = {"dice": 1.0, "iou": 1.0, "num_gt": 1, "num_pred": 1, "found": 1, "false_positives": 0}
+    head, _, row, _ = markdown(tabulate([one | {"centre": "a|b"}])).splitlines()
+    assert row.startswith(r"| a\|b | 1 | 1 |")
+    assert row.replace(r"\|", "").count("|") == head.count("|")
 
 
 def test_images_have_their_figures_of_the_protocol(register, tmp_path):
