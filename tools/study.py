@@ -189,6 +189,8 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
         )
     if args.jobs < 1 or (args.iterations is not None and args.iterations < 1):
         raise InputError("--jobs and --iterations must be 1 or more.")
+    if not all(0 <= seed < 2**32 for seed in args.seeds):  # below 0 each run would draw another
+        raise InputError("--seeds must be 0 or more, and below 2^32.")
     if args.iterations is None:
         args.iterations = load_config(str(config_of(args.task, inspire=False))).train.max_iter
     for key in ("centres", "seeds", "variants"):

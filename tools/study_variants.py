@@ -17,6 +17,20 @@ class Variant:
     length: float = 1.0  # iterations, relative to the config's
 
 
+# Why neither --define nor --overrides takes a key.
+OF_A_RUN = {
+    "train.output_dir": "each run has a folder of its own, in that of --output",
+    "train.seed": "each run has one of --seeds",
+    **dict.fromkeys(
+        [f"dataloader.{split}.dataset.json_file" for split in ("train", "test")],
+        "each run has its own, of the images in --root and the centre that it holds out",
+    ),
+}
+# Why --overrides does not besides: it comes last, and so would be one value for all variants.
+OF_ALL_RUNS = {
+    "train.max_iter": "--iterations sets how long plain trains, and --define a variant of its own",
+    "train.init_checkpoint": "name it with --weights",
+}
 VARIANTS = {
     "plain": Variant(False),
     "plain_1.2x": Variant(False, length=1.2),
@@ -52,14 +66,28 @@ def defined(definitions: list[list[str]]) -> dict[str, Variant]:
 
 
 def overridden(variants: dict[str, Variant], overrides: list[str]) -> dict[str, Variant]:
-    """Return the variants, each with overrides besides; raise InputError where one is none."""
+    """Return the variants, each with overrides besides.
+
+    Raises:
+        InputError: one is none, or sets what the study sets of each run, and would come after it.
+    """
     for override in overrides:
         if "=" not in override:
             raise InputError(f"--overrides {override} must be KEY=VALUE.")
-    for override in (*overrides, *(one for v in variants.values() for one in v.overrides)):
-        if override.startswith("train.output_dir="):
-            raise InputError(f"{override}: each run has a folder of its own, in that of --output.")
+        _refuse(override, OF_A_RUN | OF_ALL_RUNS)
+    for override in (one for variant in variants.values() for one in variant.overrides):
+        _refuse(override, OF_A_RUN)
     return {
         name: replace(variant, overrides=(*variant.overrides, *overrides))
         for name, variant in variants.items()
     }
+
+
+def _refuse(override: str, reasons: dict[str, str]) -> None:
+    """Raise InputError where an override sets one of the keys, by itself or in a mapping."""
+    key, _, value = override.partition("=")
+    for refused, reason in reasons.items():
+        parent, _, name = refused.rpartition(".")
+        in_mapping = f"{parent}.".startswith(f"{key}.") and name in re.findall(r"\w+", value)
+        if key == refused or in_mapping:
+            raise InputError(f"{override}: {reason}.")

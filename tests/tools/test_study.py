@@ -97,10 +97,10 @@ def test_commands_hold_each_centre_out(weights: Path, output: Path) -> None:
 def test_a_variant_of_ones_own(weights: Path, output: Path) -> None:
     arguments = ["--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
                  "--variants", "steps1", "fast", "--define", "fast", "steps1"]  # fmt: skip
-    done = study(*arguments, "optimizer.lr=3e-3", "train.seed=7", "--dry-run")
+    done = study(*arguments, "optimizer.lr=3e-3", "train.max_iter=7", "--dry-run")
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
-    assert second == first.replace("/steps1/", "/fast/") + " optimizer.lr=3e-3 train.seed=7"
+    assert second == first.replace("/steps1/", "/fast/") + " optimizer.lr=3e-3 train.max_iter=7"
     # A finished run of this name that had other overrides is another variant.
     finish(output, "C1", "steps1", 0, [0.5] * IMAGES)
     (output / "runs/semantic/C1/steps1").rename(output / "runs/semantic/C1/fast")
@@ -295,7 +295,9 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
         (["--weights", weights, "--overrides", "optimizer.lrr=1"], "did you mean lr?"),
         (["--weights", weights, "--overrides", "train.output_dir=x"], "in that of --output"),
         (["--weights", weights, "--define", "mine", "steps1", "train.output_dir=x"], "--output"),
-    ):
+        (["--weights", weights, "--seeds", -1], "0 or more"),
+        (["--weights", weights, "--seeds", 2**32], "below 2^32"),
+    ):  # fmt: skip
         done = study("--output", output, *arguments)
         assert done.returncode == 2
         assert message in done.stderr
