@@ -84,8 +84,16 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it has been scored."""
-        return (self.folder / "evaluation.json").exists()
+        """Whether it has been scored, of weights that its last iteration left.
+
+        One that fails in that very iteration is scored, too, before it says so.
+        """
+        last = self.folder / "last_checkpoint"
+        return (
+            (self.folder / "evaluation.json").exists()
+            and last.exists()
+            and last.read_text().strip() == "model_final.pth"
+        )
 
     def __str__(self) -> str:
         return f"{self.centre}/{self.variant}/seed{self.seed}"

@@ -66,6 +66,7 @@ def finish(
     save_config(cfg, str(folder / "config.yaml"))
     scores = {"polyp": {"Dice": float(np.mean(dice))}}
     (folder / "evaluation.json").write_text(json.dumps(scores))
+    (folder / "last_checkpoint").write_text("model_final.pth")
     seconds = {"plain": 2.0, "steps1": 3.0}[variant]
     (folder / "metrics.json").write_text(json.dumps({"time": seconds}) + "\n")
     rows = [
@@ -246,6 +247,19 @@ def test_interrupt_before_the_table_says_how_to_get_it(weights: Path, output: Pa
     assert process.returncode == 130, err
     assert "the same command goes on, and writes the table" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("last", [None, "model_0000124.pth"])
+def test_a_run_that_failed_at_its_end_is_not_finished(
+    last: str | None, weights: Path, output: Path
+) -> None:
+    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
+    file = output / "runs/semantic/C1/plain/seed0/last_checkpoint"
+    file.write_text(last) if last else file.unlink()
+    done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
+                 "--variants", "plain", "--dry-run")  # fmt: skip
+    assert "1 runs, 0 of them finished" in done.stderr
+    assert ("--resume" in done.stdout) == bool(last)
 
 
 def test_a_path_is_taken_as_it_is(weights: Path, output: Path) -> None:
