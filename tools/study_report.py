@@ -90,7 +90,10 @@ def table(
     matches: dict[tuple[str, str, int], Matches],
     baseline: str,
 ) -> str:
-    """Return a Markdown table: a row a variant, over the centres and seeds that it has."""
+    """Return a Markdown table: a row a variant, over the centres and seeds that it has.
+
+    A line below it says where a difference, which is over the runs that both have, is over fewer.
+    """
     has_ap = any("segm AP" in result["scores"] for result in results)
     base = _by_run(results, baseline)
     head = ["variant", "runs", "M parameters", "s/iteration", f"x {baseline}", "iterations"]
@@ -132,7 +135,9 @@ def table(
             row += _cells(_ap_difference(matches, variant, baseline))
         rows.append(row)
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    notes = _unpaired(results, baseline)
+    return f"{text}\nDifferences are over the runs that both have: {notes}.\n" if notes else text
 
 
 def gains(results: Sequence[dict[str, Any]], baseline: str) -> list[tuple[str, Difference]]:
@@ -160,6 +165,17 @@ def _variants(results: Sequence[dict[str, Any]]) -> list[str]:
 
 def _by_run(results: Sequence[dict[str, Any]], variant: str) -> dict[tuple[str, int], Any]:
     return {(r["centre"], r["seed"]): r for r in results if r["variant"] == variant}
+
+
+def _unpaired(results: Sequence[dict[str, Any]], baseline: str) -> str:
+    """Say which variants share some of their runs with the baseline, but not all."""
+    base = _by_run(results, baseline).keys()
+    notes = []
+    for variant in _variants(results):
+        mine = _by_run(results, variant).keys()
+        if mine != base and (both := len(mine & base)):
+            notes.append(f"{variant} {both} of {len(mine)}, {baseline} {both} of {len(base)}")
+    return "; ".join(notes)
 
 
 def _difference(

@@ -78,3 +78,22 @@ def test_mask_ap_without_an_object_is_a_dash(runs: list[SimpleNamespace]) -> Non
     file = runs[0].data / "C1" / "val.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
     assert rows_of(runs)[-1][-2:] == ["-", "-"]
+
+
+def test_a_difference_over_fewer_runs_is_noted() -> None:
+    def result(variant: str, seed: int, dice: float) -> dict:
+        return {
+            "variant": variant, "centre": "C1", "seed": seed, "iterations": 1, "parameters": 1,
+            "seconds": 1.0, "dice": [dice] * 8, "small": [False] * 8,
+            "scores": {"polyp Dice": dice},
+        }  # fmt: skip
+
+    paired = [result("plain", 0, 0.5), result("steps1", 0, 0.6)]
+    assert "Differences" not in table(paired, {}, "plain")
+    unfinished = [*paired, result("steps1", 1, 0.9), result("steps2", 1, 0.9)]
+    lines = table(unfinished, {}, "plain").splitlines()
+    row = [cell.strip() for cell in lines[3].strip("|").split("|")]
+    assert (row[6], row[8]) == ("75.0", "+10.0")  # of both its runs, of the one that plain has
+    assert lines[-1] == (
+        "Differences are over the runs that both have: steps1 1 of 2, plain 1 of 1."
+    )
