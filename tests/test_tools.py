@@ -73,6 +73,20 @@ def test_converted_weights_compute_torchvisions_features(tmp_path, arch, depth):
         torch.testing.assert_close(features[name], value, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("output", ["/proc/x.pkl", "file/x.pkl"])
+def test_weights_that_cannot_be_written_are_not_downloaded(output, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    loaded = []
+    monkeypatch.setattr(torchvision.models, "get_model", lambda *_, **__: loaded.append(1))
+    main = runpy.run_path(str(TOOLS / "convert_torchvision.py"))["main"]
+    with pytest.raises(SystemExit) as ended:
+        main(["resnet18", output])
+    assert ended.value.code == 2
+    assert f"error: {output} cannot be written: " in capsys.readouterr().err
+    assert not loaded
+
+
 def test_weights_that_are_none_are_refused(tmp_path, capsys):
     main = runpy.run_path(str(TOOLS / "convert_torchvision.py"))["main"]
     (tmp_path / "none.pth").write_bytes(b"")

@@ -9,11 +9,14 @@ blocks with stride_in_1x1=False.
 """
 
 import argparse
+import contextlib
 import os
 import pickle
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
@@ -77,13 +80,31 @@ def main(argv: list[str] | None = None) -> None:
     with exit_on_input_error():
         if args.output.suffix != ".pkl" or args.output.is_dir():
             raise InputError(f"{args.output}: name a file that ends in .pkl.")
-        tensors = convert(load(args.arch, args.weights))
-        content = {"model": tensors, "__author__": "torchvision", "matching_heuristics": True}
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        partial = args.output.with_name(args.output.name + ".tmp")
-        partial.write_bytes(pickle.dumps(content))
-        os.replace(partial, args.output)
+        with written_in_one_step(args.output) as file:  # before the download
+            tensors = convert(load(args.arch, args.weights))
+            content = {"model": tensors, "__author__": "torchvision", "matching_heuristics": True}
+            pickle.dump(content, file)
         print(f"wrote {len(tensors)} tensors to {args.output}")
+
+
+@contextlib.contextmanager
+def written_in_one_step(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path`` when the block ends.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    partial = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
