@@ -27,9 +27,9 @@ sys.path.insert(0, str(REPOSITORY))  # works without an install
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 
 import torch
-from detectron2.config import instantiate
 from torch import nn
 
+from inspire_d2.engine.build import build as build_part
 from inspire_d2.engine.config import load_config
 from inspire_d2.engine.norms import fit_sync_batch_norm
 from inspire_d2.errors import InputError, exit_on_input_error
@@ -74,24 +74,43 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError(f"--size {args.size[0]} {args.size[1]}: 32 pixels at least.")
         if args.json and not args.json.parent.is_dir():
             raise InputError(f"--json {args.json}: there is no folder {args.json.parent}.")
+        if args.json and args.json.is_dir():
+            raise InputError(f"--json {args.json} is a folder: name a file.")
         if len(set(args.configs)) < len(args.configs):
             raise InputError("a config is named twice.")
         stems = [Path(path).stem for path in args.configs]
         sizes = {}
         for path, stem in zip(args.configs, stems, strict=True):
             name = stem if stems.count(stem) == 1 else path
-            sizes[name], uncounted = analyze(build(path, args.set), *args.size)
+            sizes[name], uncounted = analyze_config(path, args.set, *args.size)
             print(table(name, sizes), flush=True)
             print(f"Not counted: {describe(uncounted)}.\n", flush=True)
         if args.json:
             text = {n: {p: asdict(s) for p, s in parts.items()} for n, parts in sizes.items()}
-            args.json.write_text(json.dumps(text, indent=2))
+            try:
+                args.json.write_text(json.dumps(text, indent=2))
+            except OSError as error:
+                raise InputError(f"{args.json} cannot be written: {error.strerror}.") from error
+
+
+def analyze_config(
+    path: str, overrides: Sequence[str], height: int, width: int
+) -> tuple[dict[str, Size], Counter]:
+    """Do what analyze does for a config's model; raise InputError where it cannot be computed."""
+    try:
+        return analyze(build(path, overrides), height, width)
+    except (AssertionError, RuntimeError) as error:  # of parts that do not fit each other
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the model of {path} cannot compute an image of {height}x{width}: {reason}"
+        ) from error
 
 
 def build(path: str, overrides: Sequence[str] = ()) -> nn.Module:
     """Build a config's model for counting."""
     torch.manual_seed(0)
-    model = fit_sync_batch_norm(instantiate(load_config(path, overrides).model), on_gpu=False)
+    model = build_part(load_config(path, overrides).model, "model")
+    model = fit_sync_batch_norm(model, on_gpu=False)
     for module in model.modules():
         # Predictors of zeros: a box stays what it was, and all scores are equal.
         for name in ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred"):

@@ -143,12 +143,23 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureF
     assert ratio > 1.2 and f"{ratio:.2f}" in capsys.readouterr().out
 
 
-PLAIN = str(POLYP / "semantic_fpn_r18_plain.py")
+PLAIN, INSPIRE = (str(POLYP / f"semantic_fpn_r18_{kind}.py") for kind in ("plain", "inspire"))
+DETECTOR = str(POLYP / "mask_rcnn_r18_fpn.py")
 
 
 @pytest.mark.parametrize(
     "words",
-    [["nowhere.py"], [PLAIN, "--size", "0", "9"], [PLAIN, "--json", "no/x.json"], [PLAIN, PLAIN]],
+    [
+        ["nowhere.py"],
+        [PLAIN, "--size", "0", "9"],
+        [PLAIN, "--json", "no/x.json"],
+        [PLAIN, "--json", "."],
+        [PLAIN, PLAIN],
+        [INSPIRE, "--set", "model.backbone.align=bogus"],
+        [INSPIRE, "--set", "model.backbone.steps=0"],
+        [DETECTOR, "--set", "model.roi_heads.num_classes=-1"],
+        [DETECTOR, "--set", "model.backbone.out_channels=32", "--size", "64", "64"],
+    ],
 )
 def test_wrong_input(words: list[str], capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as error:
