@@ -60,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.loader:
             load(args)
             return
-        settings = plan_settings(args)
         if args.startup:
             report_startup(args.config_file)
-        elif args.profile:
+            return
+        settings = plan_settings(args)
+        if args.profile:
             print(profile(settings[0], args.modes[0], args.profile))
         else:
             run(args, settings)

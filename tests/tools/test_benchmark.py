@@ -268,6 +268,16 @@ def test_a_profile_names_the_operations(capsys):
         (["--config-file", "a.py"], "--config-file goes with --startup"),
         (["--profile", "fpn", "--modes", "memory"], "--profile takes a mode that has a step"),
         (["--profile", "inspire2-flow", "--scopes", "pyramid"], "cannot be profiled in pyramid"),
+        (["--profile", "fpn", "--modes", "forward", "train"], "one of --modes"),
+        (["--profile", "fpn", "--sizes", "64", "128"], "one of --sizes"),
+        (["--profile", "fpn", "--precisions", "fp32", "bf16"], "one of --precisions"),
+        (["--profile", "fpn", "--rounds", "3"], "--rounds has no meaning with --profile"),
+        (["--startup", "--sizes", "64"], "--sizes has no meaning with --startup"),
+        (["--startup", "--rounds", "2"], "--rounds has no meaning with --startup"),
+        (["--startup", "--channels-last"], "--channels-last has no meaning with --startup"),
+        (["--seed", "-1"], "--seed must be 0 or more, and below 2^32, not -1"),
+        (["--scoring", "--seed", "-1"], "--seed must be 0 or more"),
+        (["--seed", str(10**20)], "--seed must be 0 or more"),
     ],
 )
 def test_wrong_input_is_one_sentence(words, message, capsys, tmp_path):

@@ -59,6 +59,8 @@ NOT_SCORING = {
     "compile": False,
 }
 NOT_LOADER = {**NOT_SCORING, "seed": 0}
+NOT_STARTUP = {**NOT_LOADER, "rounds": None, "warmup": None}
+NOT_PROFILE = dict.fromkeys(("subjects", "rounds", "warmup", "children"))
 
 
 def fill_in(args: argparse.Namespace) -> None:
@@ -67,8 +69,11 @@ def fill_in(args: argparse.Namespace) -> None:
     Afterwards rounds and warmup are a number for each scope, or with --scoring and --loader one.
 
     Raises:
-        InputError: an option out of its range, or options that exclude each other.
+        InputError: an option out of its range, or without meaning, or options that exclude each
+            other.
     """
+    if not 0 <= args.seed < 2**32:  # what all random generators take
+        raise InputError(f"--seed must be 0 or more, and below 2^32, not {args.seed}.")
     if args.config_file is not None and not (args.startup or args.loader):
         raise InputError("--config-file goes with --startup or --loader.")
     kinds = ("quick", "scaling", "profile", "startup", "scoring", "loader")
@@ -81,6 +86,11 @@ def fill_in(args: argparse.Namespace) -> None:
     if args.loader:
         _fill_in_apart(args, "loader", NOT_LOADER, LOADER | ({"rounds": 3} if args.quick else {}))
         return
+    if args.startup:
+        _fill_in_apart(args, "startup", NOT_STARTUP, {})
+        return
+    if args.profile:
+        _refuse_given(args, "profile", NOT_PROFILE)
     defaults = dict(DEFAULTS)
     for name, changed in (("quick", QUICKLY), ("scaling", SCALING), ("profile", PROFILE)):
         if getattr(args, name):
@@ -119,14 +129,20 @@ def _fill_in_apart(
     args: argparse.Namespace, kind: str, without: dict[str, Any], defaults: dict[str, Any]
 ) -> None:
     """Check and fill in the options of a part that measures no models."""
-    for name, value in without.items():
-        if getattr(args, name) != value:
-            raise InputError(f"--{name.replace('_', '-')} has no meaning with --{kind}.")
+    _refuse_given(args, kind, without)
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     for name in ("rounds", "warmup"):
-        _check_positive(name, getattr(args, name))
+        if name in defaults:
+            _check_positive(name, getattr(args, name))
+
+
+def _refuse_given(args: argparse.Namespace, kind: str, without: dict[str, Any]) -> None:
+    """Raise InputError where an option is not what it is where it is not given."""
+    for name, value in without.items():
+        if getattr(args, name) != value:
+            raise InputError(f"--{name.replace('_', '-')} has no meaning with --{kind}.")
 
 
 def plan_settings(args: argparse.Namespace) -> list[Setting]:
@@ -184,6 +200,9 @@ def _check_compiler(devices: Collection[str]) -> None:
 
 def _check_profile(args: argparse.Namespace) -> None:
     _check_names("subject", [args.profile], SUBJECTS)
+    for name in ("scopes", "modes", "sizes", "batches", "devices", "precisions"):
+        if len(getattr(args, name)) > 1:
+            raise InputError(f"--profile is of one step: name one of --{name}.")
     if args.modes[0] not in MODES:
         raise InputError(f"--profile takes a mode that has a step: {' or '.join(MODES)}.")
     if reason := SUBJECTS[args.profile].obstacle(args.scopes[0]):
