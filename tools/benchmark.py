@@ -18,12 +18,13 @@ loader.md; Ctrl-C writes what there is so far.
 """
 
 import argparse
+import contextlib
 import itertools
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # works without an install
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace, settings: list) -> None:
     results = Results(describe_environment(), options)
     make_folder(args.output)
     timed = [mode for mode in args.modes if mode in MODES]
-    try:
+    with keeping(lambda: write(results, args.output), args.output):
         for setting in settings:
             rounds, warmup = args.rounds[setting.scope], args.warmup[setting.scope]
             measurements = [measure_time(setting, timed, args.subjects, rounds, warmup, results)]
@@ -121,13 +122,10 @@ def run(args: argparse.Namespace, settings: list) -> None:
             for found in itertools.chain.from_iterable(measurements):
                 print(measurement_table(found), end="\n\n", flush=True)
                 write(results, args.output)
-    except KeyboardInterrupt:
-        write(results, args.output)
-        interrupted(args.output)
     for part in (*growth_tables(results), *left_out_lines(results)):
         print(part, end="\n\n")
-    write(results, args.output)
-    print(f"{args.output} holds results.json, table.md, cost.png", file=sys.stderr)
+    names = write(results, args.output)
+    print(f"{args.output} holds {', '.join(names)}", file=sys.stderr)
 
 
 def score(args: argparse.Namespace) -> None:
@@ -163,12 +161,9 @@ def record(
         costs.save(folder / f"{name}.json")
         (folder / f"{name}.md").write_text(lay_out(costs))
 
-    try:
+    with keeping(write_costs, folder):
         for _ in parts:
             write_costs()
-    except KeyboardInterrupt:
-        write_costs()
-        interrupted(folder)
     print(lay_out(costs))
 
 
@@ -180,17 +175,36 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"cannot write to {folder}: {error.strerror}.") from error
 
 
-def interrupted(folder: Path) -> NoReturn:
-    """End as Ctrl-C does."""
-    print(f"interrupted; {folder} holds what was measured", file=sys.stderr)
-    sys.exit(130)
+@contextlib.contextmanager
+def keeping(write_all: Callable[[], object], folder: Path) -> Iterator[None]:
+    """Write what there is where the block is interrupted, or fails; exits with 130 after Ctrl-C.
+
+    Raises:
+        InputError: the block failed, as where memory runs out.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        write_all()
+        print(f"interrupted; {folder} holds what was measured", file=sys.stderr)
+        sys.exit(130)
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is one
+        write_all()
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"measuring failed ({reason}); {folder} holds what was measured."
+        ) from error
 
 
-def write(results: Results, folder: Path) -> None:
-    """Write what there is so far."""
+def write(results: Results, folder: Path) -> list[str]:
+    """Write what there is so far; return the files' names."""
     results.save(folder / "results.json")
     (folder / "table.md").write_text(results_tables(results))
-    draw_ratios(results, folder / "cost.png")
+    picture = folder / "cost.png"
+    if not draw_ratios(results, picture):
+        picture.unlink(missing_ok=True)  # of another run
+        return ["results.json", "table.md"]
+    return ["results.json", "table.md", picture.name]
 
 
 def report_startup(config_file: str | None) -> None:

@@ -165,7 +165,8 @@ def test_a_quick_run_writes_its_files(tmp_path, capsys):
         ["--quick", "--sizes", "64", "--rounds", "1", "--modes", "train", "--scopes", "pyramid",
          "--subjects", "fpn", "inspire2-flow", "released", "--output", str(tmp_path / "a" / "b")]
     )  # fmt: skip
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert told.splitlines()[-1].endswith("holds results.json, table.md, cost.png")
     table = (tmp_path / "a" / "b" / "table.md").read_text()
     saved = json.loads((tmp_path / "a" / "b" / "results.json").read_text())
     for text in (printed, table):
@@ -201,6 +202,28 @@ def test_an_interrupted_run_writes_what_it_has(tmp_path, capsys, monkeypatch):
     assert found["values"] == {"fpn": [0.25, 0.25], "released": [0.5]}
     assert "| released | 500 | 0 | 2.00 | 0.00 |" in (tmp_path / "table.md").read_text()
     assert (tmp_path / "cost.png").is_file()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("out of\nmemory")])
+def test_a_run_that_fails_writes_what_it_has(error, tmp_path, capsys, monkeypatch):
+    def failing(steps, *args, **kwargs):
+        yield 0, "released", 0.5
+        raise error
+
+    (tmp_path / "cost.png").touch()  # of another run: without FPN there is none
+    monkeypatch.setattr(runner, "alternate", failing)
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main(
+            ["--sizes", "64", "--scopes", "pyramid", "--subjects", "released",
+             "--output", str(tmp_path)]
+        )  # fmt: skip
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: measuring failed ({type(error).__name__}: ")
+    assert last.endswith(f"{tmp_path} holds what was measured.")
+    (found,) = json.loads((tmp_path / "results.json").read_text())["measurements"]
+    assert found["values"] == {"released": [0.5]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "table.md"]
 
 
 def test_a_subject_that_fails_is_left_out(monkeypatch):
