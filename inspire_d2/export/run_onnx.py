@@ -50,12 +50,21 @@ class Model:
             Of a detector {"boxes": (N, 4) as left, top, right, bottom, "scores": (N,), "classes":
             (N,), "masks": bool (N, H, W) where it has them}, the best first; of a segmenter
             float32 (H, W), the foreground's probability, or (K, H, W) of more classes.
+
+        Raises:
+            ValueError: the image is of another type or shape, or too narrow.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"an image is uint8 (H, W, 3), not {image.dtype} {image.shape}")
         size = image.shape[:2]
         pixels = image if channel_order == self.about["channel_order"] else image[:, :, ::-1]
-        pixels = resize_image(pixels, *input_size(*size, self.about["resize"]))
+        inside = input_size(*size, self.about["resize"])
+        if min(inside) < 1:
+            raise ValueError(
+                f"an image of {size[1]}x{size[0]} cannot be brought to the size that the model "
+                f"takes ({inside[1]}x{inside[0]})"
+            )
+        pixels = resize_image(pixels, *inside)
         chw = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
         outputs = self.session.run(None, {"image": chw})
         if self.about["kind"] == "segmenter":
@@ -184,7 +193,7 @@ def main() -> None:
 
     try:
         model = Model(Path(__file__).parent)
-    except (ImportError, OSError, ValueError) as error:
+    except Exception as error:  # onnxruntime's are of a kind each
         parser.error(f"the model cannot be loaded: {error}")
     try:
         with Image.open(args.image) as file:
@@ -193,7 +202,10 @@ def main() -> None:
             image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     except Exception as error:  # a broken file can make Pillow raise anything
         parser.error(f"{args.image} cannot be read as an image: {error}")
-    found = model(image)
+    try:
+        found = model(image)
+    except ValueError as error:
+        parser.error(f"{args.image}: {error}")
     if isinstance(found, dict):
         best = found["scores"] >= args.threshold
         for box, score in zip(found["boxes"][best], found["scores"][best], strict=True):

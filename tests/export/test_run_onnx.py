@@ -1,6 +1,7 @@
 """What the runner does without PyTorch and Pillow, against what they and Detectron2 do."""
 
 import ast
+import json
 import sys
 from pathlib import Path
 
@@ -126,15 +127,35 @@ def test_wrong_files_are_told_in_a_sentence(
         assert ended.value.code == 2
         assert sentence in capsys.readouterr().err
     monkeypatch.undo()
-    for there, lacking in (((), "model.json and no model.onnx"), (["model.json"], "model.onnx")):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(run_onnx, "__file__", str(tmp_path / "run_onnx.py"))
+    monkeypatch.setattr(sys, "argv", ["run_onnx.py", str(image)])
+    for there, lacking in (
+        ((), "holds no model.json and no model.onnx: export"),
+        (["model.json"], "holds no model.onnx: export"),
+        (["model.onnx"], "the model cannot be loaded: [ONNXRuntimeError]"),  # damaged
+    ):
         for name in there:
             (tmp_path / name).write_text("{}")
-        monkeypatch.setattr(run_onnx, "__file__", str(tmp_path / "run_onnx.py"))
-        monkeypatch.setattr(sys, "argv", ["run_onnx.py", str(image)])
         with pytest.raises(SystemExit) as ended:
             run_onnx.main()
         assert ended.value.code == 2
-        assert f"holds no {lacking}: export" in capsys.readouterr().err
+        assert lacking in capsys.readouterr().err
+
+
+def test_an_image_too_narrow_for_the_model_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    about = {"channel_order": "RGB", "resize": {"short_edge": 64, "max_size": 96}}
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    model = run_onnx.Model(tmp_path, session="never called")
+    Image.new("RGB", (1, 5000)).save(tmp_path / "a.png")
+    monkeypatch.setattr(run_onnx, "Model", lambda _: model)
+    monkeypatch.setattr(sys, "argv", ["run_onnx.py", str(tmp_path / "a.png")])
+    with pytest.raises(SystemExit) as ended:
+        run_onnx.main()
+    assert ended.value.code == 2
+    assert "an image of 1x5000 cannot be brought to the size" in capsys.readouterr().err
 
 
 def test_runner_needs_numpy_and_onnxruntime_alone() -> None:
