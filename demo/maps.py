@@ -34,11 +34,11 @@ def _figures(made: Record, level: str, size: tuple[int, int]) -> Iterator[str]:
     """Yield the figures in the order of the steps; a level without a fusion has no lambda."""
     top = max(float(one.max()) for one in made[level])
     for step, one in enumerate(made[level], 1):
-        yield _figure(f"{level}, step {step}", crop(one, size), NORMS, top)
+        yield _figure(f"{level}, step {step}", crop(one, level, size), NORMS, top)
     for step, one in enumerate(made.get(f"fusion{level[1:]} lambda", []), 1):
-        yield _figure(f"λ of {level}, step {step}", crop(one, size), LAMBDAS, 2)
+        yield _figure(f"λ of {level}, step {step}", crop(one, level, size), LAMBDAS, 2)
     for step, one in enumerate(made.get(f"ssba{level[1:]} lambda", []), 2):
-        yield _figure(f"λ of the feedback, step {step}", crop(one, size), LAMBDAS, 2)
+        yield _figure(f"λ of the feedback, step {step}", crop(one, level, size), LAMBDAS, 2)
 
 
 def _figure(title: str, values: np.ndarray, colours: str, top: float) -> str:

@@ -3,6 +3,7 @@
 Shape shorthand in this module: H, W the image as the model sees it; h, w a map of the pyramid.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,32 +168,32 @@ def _draw_map(
     """Draw one map, without what lies beyond the image because of padding."""
     title = f"step {step}: {part}"
     if part.endswith("lambda"):
-        shown = axis.imshow(crop(made, image.shape[:2]), cmap="coolwarm", vmin=0, vmax=2)
+        shown = axis.imshow(crop(made, part, image.shape[:2]), cmap="coolwarm", vmin=0, vmax=2)
     elif part.endswith("flow"):
-        flow = crop(made, image.shape[:2])
+        flow = crop(made, part, image.shape[:2])
         length = np.linalg.norm(flow, axis=0)
         shown = axis.imshow(length, cmap="viridis", vmin=0)
         title += ", px"
         every = max(1, max(length.shape) // ARROWS)
         y, x = (np.arange(0, side, every) for side in length.shape)
         if length.max() > 0:
-            u, v = (part[np.ix_(y, x)] for part in flow)
+            u, v = (one[np.ix_(y, x)] for one in flow)
             axis.quiver(x, y, u, v, color="white", angles="xy", width=0.006)
     else:
-        shown = axis.imshow(crop(made, image.shape[:2]), cmap="magma", vmin=0, vmax=top)
+        shown = axis.imshow(crop(made, part, image.shape[:2]), cmap="magma", vmin=0, vmax=top)
         title += ", norm"
     axis.set_title(title, fontsize=8)
     bar = axis.figure.colorbar(shown, ax=axis, fraction=0.04, pad=0.02)
     bar.ax.tick_params(labelsize=6)
 
 
-def crop(made: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Cut the padding off a map (..., h, w): less than a stride of the coarsest level.
+def crop(made: torch.Tensor, part: str, size: tuple[int, int]) -> np.ndarray:
+    """Cut the padding off a map (..., h, w).
 
     Args:
+        part: its name, such as "P3" or "fusion3 lambda", whose number is log2 of its stride.
         size: the height and width of the image as the model sees it, without padding.
     """
-    h, w = made.shape[-2:]
-    stride = 2 ** round(np.log2(max(size[0] / h, size[1] / w)))
+    stride = 2 ** int(re.search(r"\d+", part)[0])
     rows, columns = -(-size[0] // stride), -(-size[1] // stride)
     return made[..., :rows, :columns].numpy()

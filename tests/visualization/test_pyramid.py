@@ -9,7 +9,7 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from PIL import Image
 
 from inspire_d2.modeling import InspireFPN
-from inspire_d2.visualization.pyramid import Record, draw_record, record, summarize
+from inspire_d2.visualization.pyramid import Record, crop, draw_record, record, summarize
 
 HEIGHT, WIDTH = 60, 90  # padded to 64 x 96
 
@@ -108,6 +108,20 @@ def test_a_pyramid_at_its_beginning_does_what_fpn_does() -> None:
 def test_table_counts_flows_by_their_length() -> None:
     made: Record = {"align2 flow": [torch.tensor([[[3.0, 0.0]], [[4.0, 0.0]]])]}
     assert summarize([made])[1] == ("align2 flow", "1", "2.500", "2.500", "0.000", "5.000")
+
+
+@pytest.mark.parametrize(
+    ("part", "size", "expected"),
+    [
+        ("P2", (40, 40), (10, 10)),  # of an image padded to 64x64
+        ("fusion4 lambda", (40, 40), (3, 3)),
+        ("align2 flow", (HEIGHT, WIDTH), (15, 23)),  # the last column sees a part of the image
+    ],
+)
+def test_padding_is_cut_off(part: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
+    stride = 2 ** int(part.split()[0][-1])
+    padded = torch.zeros(2, *(-(-side // 32) * 32 // stride for side in size))
+    assert crop(padded, part, size).shape == (2, *expected)
 
 
 def test_record_is_drawn(tmp_path: Path) -> None:
