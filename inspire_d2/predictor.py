@@ -99,8 +99,8 @@ class Predictor:
         """
         if channel_order not in ORDERS:
             raise InputError(f"channel_order={channel_order!r} must be RGB or BGR.")
-        if batch_size < 1:
-            raise InputError(f"batch_size={batch_size} must be 1 or more.")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size={batch_size!r} must be a whole number from 1 up.")
         mapper = instantiate(OmegaConf.select(cfg, "dataloader.test.mapper"))
         if not isinstance(mapper, DatasetMapper) or mapper.image_format not in ORDERS:
             raise InputError(

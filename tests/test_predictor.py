@@ -138,6 +138,9 @@ def test_wrong_runs_are_told(folder: Path, tmp_path: Path) -> None:
             inspire_d2.load(*arguments)
     with pytest.raises(InputError, match="must be RGB or BGR"):
         inspire_d2.load(run, channel_order="GBR")
+    for batch_size in (0, 2.5, "2"):
+        with pytest.raises(InputError, match="must be a whole number from 1 up"):
+            Predictor(load_config(str(UNET)), nn.Identity(), batch_size=batch_size)
     volumes = load_config(str(CONFIGS / "mri" / "atlas_unet_inspire.py"))
     with pytest.raises(InputError, match="predict_mri.py takes volumes"):
         Predictor(volumes, nn.Identity())
