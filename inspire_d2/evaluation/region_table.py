@@ -2,7 +2,9 @@
 
 import contextlib
 import csv
-from collections.abc import Mapping, Sequence
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,46 +39,69 @@ def measure(
 class RegionTable:
     """predictions.csv: what it says of a case stays until that is predicted anew.
 
-    With ``replace_others`` nothing stays of a file that has other columns.
+    Several processes may write to one file, each the rows of its cases. With ``replace_others``
+    nothing stays of a file that has other columns.
 
     Raises:
         InputError: it cannot be read or written, or it is another tool's and not to be replaced.
     """
 
     def __init__(self, path: Path, *, replace_others: bool) -> None:
-        self.path, self.rows = path, []
+        self.path = path
         try:
-            if path.exists():
-                with path.open(newline="", encoding="utf-8") as file:
-                    reader = csv.DictReader(file)
-                    own = tuple(reader.fieldnames or COLUMNS) == COLUMNS
-                    self.rows = [row for row in reader if own and row.get("case")]
-                if not own and not replace_others:
-                    raise InputError(
-                        f"{path} has other columns than {', '.join(COLUMNS)}: take --force to "
-                        "replace it, or another --output."
-                    )
             path.parent.mkdir(parents=True, exist_ok=True)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+        except OSError as error:
             raise InputError(f"{path} cannot be used: {error}.") from error
-        self.write()
+        with _alone(path.parent):
+            self._write(self._read(replace_others=replace_others))
 
     def put(self, case: str, rows: list[dict[str, Any]]) -> None:
         """Write a case's rows in place of those that there are of it."""
-        kept = [row for row in self.rows if row["case"] != case]
-        self.rows = kept + [row | {"case": case} for row in rows]
-        self.write()
+        with _alone(self.path.parent):  # another process may have written since
+            kept = [row for row in self._read(replace_others=True) if row["case"] != case]
+            self._write(kept + [row | {"case": case} for row in rows])
 
-    def write(self) -> None:
+    def _read(self, *, replace_others: bool) -> list[dict[str, Any]]:
+        try:
+            if not self.path.exists():
+                return []
+            with self.path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                own = tuple(reader.fieldnames or COLUMNS) == COLUMNS
+                rows = [row for row in reader if own and row.get("case")]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{self.path} cannot be used: {error}.") from error
+        if not own and not replace_others:
+            raise InputError(
+                f"{self.path} has other columns than {', '.join(COLUMNS)}: take --force to "
+                "replace it, or another --output."
+            )
+        return rows
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
         """Write the file in one step, so that a kill leaves the old one or the new."""
         part = self.path.with_name(self.path.name + ".part")
         try:
             with part.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
                 writer.writeheader()
-                writer.writerows(self.rows)
+                writer.writerows(rows)
             part.replace(self.path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             raise InputError(f"{self.path} cannot be written: {error.strerror}.") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Run the block while no other process is in such a block of the folder.
+
+    The lock is the folder's own: nothing stays behind, and it goes with a process that is killed.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # some network file systems lock no folders
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
