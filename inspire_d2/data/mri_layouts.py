@@ -9,7 +9,7 @@ from pathlib import Path
 from inspire_d2.data.problems import Problems
 from inspire_d2.data.synthetic_manifest import check_complete
 from inspire_d2.data.tables import read_table
-from inspire_d2.errors import InputError, warn
+from inspire_d2.errors import InputError, printable, warn
 
 __all__ = ["LABEL_SETS", "MRI_LAYOUTS", "Case", "NIFTI", "find_cases", "nifti_stem",
            "patient_of", "since_2023", "walk_files"]  # fmt: skip
@@ -107,9 +107,17 @@ def find_cases(
             problems.add("cases without a label file", case.name)
         elif re.search(r"^[.]|[/\\]", case.name):
             problems.add("cases whose name cannot be a file's", case.name)
+        elif name := _not_utf8(case, images or root):
+            problems.add("names that are not UTF-8", name)
         else:
             complete.append(case)
     return _without_twins(complete, problems)
+
+
+def _not_utf8(case: Case, top: Path) -> str:
+    """Return, as it can be printed, a name of a case below ``top`` that no json takes; else ""."""
+    names = [case.name, *(os.path.relpath(path, top) for path in case.images)]
+    return next((printable(name) for name in names if printable(name) != name), "")
 
 
 def patient_of(case: str) -> str:

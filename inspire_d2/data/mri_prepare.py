@@ -18,7 +18,7 @@ from inspire_d2.data.mri_layouts import LABEL_SETS, Case, find_cases, since_2023
 from inspire_d2.data.mri_splits import PatientSplit
 from inspire_d2.data.mri_volume import DIRECTIONS, read_case, slice_direction
 from inspire_d2.data.problems import Problems
-from inspire_d2.errors import InputError, first_few, warn
+from inspire_d2.errors import InputError, first_few, printable, warn
 
 __all__ = ["prepare_mri"]
 
@@ -220,6 +220,11 @@ def _located(entry: dict[str, Any], case: Case, root: Path, output: Path) -> dic
         # Below each other, by their names and in truth: then the two can be moved together.
         if all(out.startswith(os.path.join(top, "")) for top, out in zip(*folders, strict=True)):
             reference = Path(os.path.relpath(reference, folders[1][0])).as_posix()
+        if printable(reference) != reference:
+            raise InputError(
+                f"{printable(root)} is not UTF-8, and cannot be named in a json: rename it, or give"
+                " an --output below it"
+            )
         entry["reference"] = reference
     return entry
 
