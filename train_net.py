@@ -78,14 +78,10 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
 
 def prepare(args: argparse.Namespace) -> "DictConfig":
     """Load the config and check everything that can be checked before a model is built."""
-    from inspire_d2.engine.checks import (
-        check_datasets,
-        check_output_dir,
-        check_train_options,
-        find_checkpoint,
-    )
+    from inspire_d2.engine.checks import check_datasets, check_train_options
     from inspire_d2.engine.config import load_config
     from inspire_d2.engine.launch import check_processes, resolve_device
+    from inspire_d2.engine.run_start import check_output_dir, find_checkpoint
     from inspire_d2.engine.scoring import find_checkpoints
     from inspire_d2.model_zoo import find_config
 

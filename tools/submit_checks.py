@@ -12,14 +12,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from inspire_d2.engine.arguments import argument_parser
-from inspire_d2.engine.checks import (
-    check_datasets,
-    check_output_dir,
-    check_train_options,
-    find_checkpoint,
-)
+from inspire_d2.engine.checks import check_datasets, check_train_options
 from inspire_d2.engine.config import load_config
 from inspire_d2.engine.launch import check_dist, parse_device
+from inspire_d2.engine.run_start import check_output_dir, find_checkpoint
 from inspire_d2.engine.scoring import find_checkpoints
 from inspire_d2.engine.submission import TrainingJob
 from inspire_d2.errors import InputError

@@ -25,7 +25,7 @@ train = dict(
     # processes: the port they meet at (None takes a free one), nccl or gloo (None takes nccl on
     # GPUs), seconds after which one that does not answer ends the run
     dist=dict(port=None, backend=None, timeout_s=1800),
-    # a checkpoint every `period` iterations, the newest `max_to_keep` kept
+    # a checkpoint every `period` iterations, the newest `max_to_keep` kept (0 keeps all)
     checkpointer=dict(period=500, max_to_keep=3),
     # iterations between evaluations; 0 evaluates at the end alone
     eval_period=0,

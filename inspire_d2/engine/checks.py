@@ -1,4 +1,4 @@
-"""Checks of a run's data, checkpoint and folder, made before a model is built."""
+"""Checks of a run's data and options, made before a model is built."""
 
 import difflib
 import inspect
@@ -24,18 +24,27 @@ from ..data.mri import check_mri_dataset, mri_dataset
 from ..data.polyp import check_polyp_dataset, polyp_dataset
 from ..data.semantic import SemanticMapper
 from ..errors import InputError
-from .checkpoint_files import newest_checkpoint
 from .checkpointing import CheckpointHook
 from .volume_checks import check_volumes
 
-__all__ = ["check_datasets", "check_output_dir", "check_train_options", "find_checkpoint"]
+__all__ = ["check_datasets", "check_train_options"]
 
 # Classes of pixels, and those that a backbone was pretrained on.
 _NOT_THINGS = re.compile(r"\.(sem|backbone)")
+_TRAIN_MAPPINGS = ("checkpointer", "checkpoint", "amp", "ddp")
 _TRAIN_KEYS = (
     *("output_dir", "init_checkpoint", "device", "seed", "max_iter", "log_period", "eval_period"),
-    *("checkpointer", "checkpoint", "amp", "ddp"),
+    *_TRAIN_MAPPINGS,
 )
+# What whole numbers must be at least
+_WHOLE = {
+    "train.max_iter": 1,
+    "train.log_period": 1,
+    "train.eval_period": 0,
+    "train.checkpointer.period": 1,
+    "dataloader.train.total_batch_size": 1,
+}
+_MAX_SEED = 4_000_000_000  # NumPy takes what is below 2**32, and each rank adds its number
 _COCO_TYPES = ("coco", "coco_panoptic_seg")  # of Detectron2's metadata, evaluator_type
 
 
@@ -180,65 +189,49 @@ def _check_registered(name: str) -> CocoSet | None:
 
 
 def check_train_options(cfg: DictConfig) -> None:
-    """Raise InputError where ``train`` has no folder, a wrong number or an unknown key."""
-    if lacking := [key for key in _TRAIN_KEYS if key not in cfg.train]:
-        raise InputError(
-            f"train of the config lacks {', '.join(lacking)}: begin with configs/common/train.py."
-        )
+    """Raise InputError where ``train`` has no folder, a wrong number or an unknown key.
+
+    What training needs of ``dataloader`` is looked at, too.
+    """
+    for section, keys, model in (
+        ("train", _TRAIN_KEYS, "configs/common/train.py"),
+        ("dataloader", ("train", "test", "evaluator"), "one of configs/common/data"),
+    ):
+        node = cfg[section] if isinstance(cfg[section], DictConfig) else {}
+        if lacking := [key for key in keys if key not in node]:
+            raise InputError(
+                f"{section} of the config lacks {', '.join(lacking)}: begin with {model}."
+            )
+    for key in _TRAIN_MAPPINGS:
+        if not isinstance(cfg.train[key], DictConfig):
+            raise InputError(
+                f"train.{key}={cfg.train[key]!r} must be a mapping of the keys that "
+                "configs/common/train.py gives it."
+            )
     output_dir = cfg.train.output_dir
     if not output_dir or not isinstance(output_dir, str):
         raise InputError(f"train.output_dir={output_dir!r} names no folder.")
     if output_dir.startswith("~"):  # a shell leaves it as it is within a word
         raise InputError(f'train.output_dir={output_dir}: write "$HOME" for ~.')
-    for key in ("train.max_iter", "train.log_period", "train.checkpointer.period"):
-        value = OmegaConf.select(cfg, key)
-        if value is not None and not (type(value) is int and value >= 1):
-            raise InputError(f"{key}={value!r} must be a whole number from 1 up.")
     _check_arguments("train.checkpointer", CheckpointHook, cfg.train.checkpointer, None)
-
-
-def check_output_dir(output_dir: str, *, resume: bool) -> None:
-    """Raise InputError if a run cannot write to its folder, or would write over another run's."""
-    if not resume and os.path.exists(os.path.join(output_dir, "last_checkpoint")):
+    for key, least in _WHOLE.items():
+        _check_whole(cfg, key, least)
+    _check_whole(cfg, "train.checkpointer.max_to_keep", 0, optional=True)
+    if not (type(cfg.train.seed) is int and cfg.train.seed <= _MAX_SEED):
         raise InputError(
-            f"{output_dir} holds the checkpoints of a run: pass --resume to go on with it, or "
-            "another train.output_dir."
+            f"train.seed={cfg.train.seed!r} must be a whole number of at most {_MAX_SEED}."
         )
-    try:
-        os.makedirs(output_dir, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"train.output_dir={output_dir}: {error.strerror}.") from error
-    if not os.access(output_dir, os.W_OK):
-        raise InputError(f"train.output_dir={output_dir} cannot be written to.")
+    rule = cfg.train.get("lr_scaling")  # configs saved before it was there lack it
+    if rule:
+        if not isinstance(rule, DictConfig) or set(rule) != {"enabled", "batch_size"}:
+            raise InputError(
+                f"train.lr_scaling={rule} must be a mapping of enabled and batch_size, or None."
+            )
+        _check_whole(cfg, "train.lr_scaling.batch_size", 1, optional=True)
 
 
-def find_checkpoint(cfg: DictConfig, *, eval_only: bool, resume: bool, named: bool) -> str:
-    """Return the path of the checkpoint that a run starts from; "" to start from nothing.
-
-    To score, that is the one ``named`` on the command line, else the run's last: never the
-    config's own, which holds what training starts from.
-
-    Raises:
-        InputError: it is not there, or there is none to score.
-    """
-    run_dir, path = cfg.train.output_dir, cfg.train.init_checkpoint or ""
-    if eval_only and named and not path:
-        raise InputError(
-            "--eval-only: train.init_checkpoint names no file; leave it out to score the last "
-            f"checkpoint of {run_dir}."
-        )
-    wanted = not named if eval_only else resume
-    last = newest_checkpoint(run_dir) if wanted else ""
-    if eval_only and not named and not last:
-        raise InputError(
-            f"--eval-only: {run_dir} holds no checkpoint; name one with "
-            "train.init_checkpoint=FILE, or the run's folder with train.output_dir=RUN."
-        )
-    path = last or path
-    # What has a scheme (detectron2://, https://) is fetched by Detectron2 when it is loaded.
-    if path and "://" not in path and not os.path.isfile(path):
-        raise InputError(
-            f"checkpoint {path} does not exist; name another with train.init_checkpoint=FILE "
-            "(README.md says how to make ImageNet's)."
-        )
-    return path
+def _check_whole(cfg: DictConfig, key: str, least: int, *, optional: bool = False) -> None:
+    """Raise InputError unless a value is a whole number, ``least`` or more, or left out."""
+    value = OmegaConf.select(cfg, key)
+    if not (type(value) is int and value >= least) and not (optional and value is None):
+        raise InputError(f"{key}={value!r} must be a whole number from {least} up.")

@@ -76,6 +76,11 @@ def test_the_newest_are_kept_also_over_a_resume(tmp_path: Path) -> None:
     assert checkpoints(tmp_path) == ["0000006", "final"]
 
 
+def test_keeping_0_keeps_all(tmp_path: Path) -> None:
+    train(tmp_path, 5, period=1, max_to_keep=0)
+    assert len(checkpoints(tmp_path)) == 5 + 1
+
+
 @pytest.mark.parametrize("number", list(CODES))
 def test_a_signal_stops_after_the_iteration(tmp_path: Path, number: int) -> None:
     with pytest.raises(SystemExit) as end:

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 model = dict()
 dataloader = dict(
-    train=dict(dataset=dict(), total_batch_size=16, num_workers=4), test=dict(dataset=dict())
+    train=dict(dataset=dict(), total_batch_size=16, num_workers=4), test=dict(dataset=dict()),
+    evaluator=dict(),
 )
 optimizer = dict()
 lr_multiplier = dict()

@@ -1,0 +1,65 @@
+"""Options of a run that are out of range, or missing in a config of one's own, are told."""
+
+import pytest
+from omegaconf import DictConfig
+
+from inspire_d2.engine.checks import check_train_options
+from inspire_d2.engine.config import load_config
+from inspire_d2.errors import InputError
+
+CONFIG = "configs/polyp/demo_mask_rcnn_inspire.py"
+
+
+def changed(line: str) -> DictConfig:
+    """Return a config that a line of one's own has changed."""
+    cfg = load_config(CONFIG)
+    exec(line, {"train": cfg.train, "dataloader": cfg.dataloader})
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("train.checkpointer.max_to_keep = -1", "max_to_keep=-1 must be a whole number from 0 up"),
+        ("train.checkpointer.max_to_keep = 1.5", "max_to_keep=1.5 must be a whole number"),
+        ("train.checkpointer.period = None", "period=None must be a whole number from 1 up"),
+        ("train.checkpointer = None", "train.checkpointer=None must be a mapping of the keys"),
+        ("train.log_period = None", "train.log_period=None must be a whole number from 1 up"),
+        ("train.max_iter = None", "train.max_iter=None must be a whole number from 1 up"),
+        ("train.eval_period = None", "train.eval_period=None must be a whole number from 0 up"),
+        ("train.eval_period = -1", "train.eval_period=-1 must be a whole number from 0 up"),
+        ("train.seed = None", "train.seed=None must be a whole number of at most 4000000000"),
+        ("train.seed = 5000000000", "train.seed=5000000000 must be a whole number of at most"),
+        ("train.amp = None", "train.amp=None must be a mapping of the keys"),
+        ("train.ddp = None", "train.ddp=None must be a mapping of the keys"),
+        ("train.checkpoint = None", "train.checkpoint=None must be a mapping of the keys"),
+        ("train.lr_scaling = dict(batch_size=4)", "must be a mapping of enabled and batch_size"),
+        ("train.lr_scaling.batch_size = 'abc'", "batch_size='abc' must be a whole number from 1"),
+        ("train.lr_scaling.batch_size = -4", "batch_size=-4 must be a whole number from 1 up"),
+        ("del dataloader.evaluator", "dataloader of the config lacks evaluator"),
+        ("del dataloader['test']", "dataloader of the config lacks test"),
+        ("del dataloader.train.total_batch_size", "total_batch_size=None must be a whole number"),
+        ("dataloader.train.total_batch_size = '4'", "total_batch_size='4' must be a whole number"),
+        ("del train.amp", "train of the config lacks amp: begin with configs/common/train.py"),
+    ],
+)
+def test_what_training_cannot_do_is_told(line: str, sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        check_train_options(changed(line))
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train.seed = -1",
+        "train.seed = 4_000_000_000",
+        "train.eval_period = 0",
+        "train.checkpointer.max_to_keep = 0",
+        "del train.checkpointer.max_to_keep",
+        "train.lr_scaling = None",
+        "del train.lr_scaling",
+    ],
+)
+def test_what_training_can_do(line: str) -> None:
+    check_train_options(changed(line))
