@@ -93,10 +93,13 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     # A second run does not write over the first; --resume goes on at the next iteration.
     with pytest.raises(InputError, match="pass --resume"):
         run(*flags, *words(data, first))
-    run("--resume", *flags, *words(data, first, "train.max_iter=3"))
+    decay = "optimizer.weight_decay=0.125"
+    run("--resume", *flags, *words(data, first, "train.max_iter=3", decay))
     assert set(losses(first)) == {0, 1, 2}
     saved = torch.load(first / "model_final.pth", map_location="cpu", weights_only=True)
     assert saved["iteration"] == 2
+    groups = saved["trainer"]["optimizer"]["param_groups"]
+    assert 0.125 in {group["weight_decay"] for group in groups}
 
     # Scoring takes the run's last checkpoint, and leaves the run's own files as they are.
     config = (first / "config.yaml").read_text()

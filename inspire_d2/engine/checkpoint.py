@@ -87,7 +87,15 @@ class ReportingCheckpointer(DetectionCheckpointer):
         self.resumed = bool(newest)
         if self.resumed:
             self._complete, self._allow_partial = True, None
-            return self.load(newest)
+            try:
+                return self.load(newest)
+            except InputError:
+                raise
+            except ValueError as error:  # of the optimizer, about groups of its parameters
+                raise InputError(
+                    f"checkpoint {newest} does not go on with this config's optimizer ({error}): "
+                    "take the config.yaml of the run that it is of."
+                ) from error
         return self.load(path, checkpointables=[])
 
     def save(self, name: str, **state: Any) -> None:

@@ -3,12 +3,14 @@
 import functools
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from omegaconf import DictConfig
+from torch.optim import Optimizer
 
-from ..errors import InputError
+from ..errors import InputError, first_few
 
-__all__ = ["bottom_up_lr", "scale_lr"]
+__all__ = ["bottom_up_lr", "hyperparameters", "keep_hyperparameters", "scale_lr"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,3 +77,37 @@ def scale_lr(cfg: DictConfig) -> float:
         rate,
     )
     return scaled
+
+
+def hyperparameters(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return what each group of an optimizer has been given beside its parameters."""
+    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+
+
+def keep_hyperparameters(optimizer: Optimizer, wanted: list[dict[str, Any]]) -> None:
+    """Give an optimizer back what a checkpoint's state has replaced, and say so.
+
+    ``wanted`` is what :func:`hyperparameters` returned of it when it was new. A rate in it is the
+    one that the schedule multiplies, which the state has as ``initial_lr``, and which a schedule
+    that is built afterwards takes from there.
+    """
+    changed: dict[str, None] = {}  # each once, in order
+    for group, ours in zip(optimizer.param_groups, wanted, strict=True):
+        for name, value in ours.items():
+            theirs = group.get("initial_lr" if name == "lr" else name)
+            if _plain(theirs) == _plain(value):
+                continue
+            changed[f"{name} {theirs} -> {value}"] = None
+            group[name] = value
+            if name == "lr":
+                group["initial_lr"] = value
+    if changed:
+        logger.info(
+            "The optimizer goes on with the config's values in place of the checkpoint's: %s.",
+            first_few(list(changed)),
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Return a list for a tuple, which a config cannot tell apart."""
+    return list(value) if isinstance(value, tuple) else value

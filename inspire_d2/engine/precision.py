@@ -75,7 +75,9 @@ class _Trainer(ExplainsFailures, SimpleTrainer):
 
 
 class _ScalingTrainer(ExplainsFailures, AMPTrainer):
-    pass
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # A run that began in full precision has no scale: it begins anew.
+        super().load_state_dict({"grad_scaler": self.grad_scaler.state_dict(), **state_dict})
 
 
 class _BFloat16(nn.Module):

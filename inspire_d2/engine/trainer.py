@@ -22,7 +22,7 @@ from .checkpoint import ReportingCheckpointer
 from .checkpointing import CheckpointHook
 from .hooks import EarlyEstimate, MemoryMonitor, ProgressWriter
 from .norms import fit_sync_batch_norm
-from .optim import scale_lr
+from .optim import hyperparameters, keep_hyperparameters, scale_lr
 from .precision import make_trainer
 from .resume import MetricLine, MetricWindow, ReproducibleStream, mend_metrics
 from .signals import stop_signals
@@ -79,7 +79,10 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
             hooks.EvalHook(cfg.train.eval_period, score),
         ]
     )
+    wanted = hyperparameters(optimizer)
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    if checkpointer.resumed:
+        keep_hyperparameters(optimizer, wanted)
     # A checkpoint holds the iteration that it finished.
     start = trainer.iter + 1 if checkpointer.resumed else 0
     if comm.is_main_process():

@@ -162,6 +162,16 @@ def test_saved_checkpoint_resumes(tmp_path: Path) -> None:
     torch.testing.assert_close(second.state_dict(), first.state_dict())
 
 
+def test_another_optimizers_groups_are_told(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    groups = [[model.weight, model.bias], [{"params": [p]} for p in model.parameters()]]
+    first, second = (torch.optim.SGD(group, lr=0.1) for group in groups)
+    ReportingCheckpointer(model, str(tmp_path), optimizer=first).save("model_0000001")
+    resumed = ReportingCheckpointer(model, str(tmp_path), optimizer=second)
+    with pytest.raises(InputError, match="does not go on with this config's optimizer .*groups"):
+        resumed.resume_or_load("", resume=True)
+
+
 def test_address_that_cannot_be_reached_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

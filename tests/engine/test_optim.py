@@ -3,12 +3,20 @@
 import logging
 
 import pytest
+import torch
 from detectron2.modeling.backbone.fpn import FPN
+from detectron2.solver import LRMultiplier
 from detectron2.solver.build import get_default_optimizer_params
+from fvcore.common.param_scheduler import LinearParamScheduler
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from inspire_d2.engine.optim import bottom_up_lr, scale_lr
+from inspire_d2.engine.optim import (
+    bottom_up_lr,
+    hyperparameters,
+    keep_hyperparameters,
+    scale_lr,
+)
 from inspire_d2.errors import InputError
 from tests.modeling.helpers import resnet_pyramid
 
@@ -69,3 +77,40 @@ def test_unchanged_and_silent(rule: dict | None, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO):
         assert scale_lr(make_config(4, rule)) == 0.02
     assert not caplog.text
+
+
+def two_groups(rate: float, decay: float) -> torch.optim.Optimizer:
+    weights = [nn.Parameter(torch.ones(1)) for _ in range(2)]
+    groups = [{"params": [weights[0]], "lr": rate / 4}, {"params": [weights[1]]}]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
+
+
+def scheduled(optimizer: torch.optim.Optimizer, done: int) -> LRMultiplier:
+    """Schedule it as Detectron2's hook does: from 1 down to 0 in eight iterations."""
+    return LRMultiplier(optimizer, LinearParamScheduler(1, 0), 8, last_iter=done - 1)
+
+
+@pytest.mark.parametrize(("rate", "decay"), [(0.5, 0.25), (2.0, 0.125)])
+def test_a_resumed_optimizer_has_the_configs_values(
+    rate: float, decay: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = two_groups(0.5, 0.25)
+    schedule = scheduled(first, 0)
+    for _ in range(2):
+        first.step()
+        schedule.step()
+    resumed = two_groups(rate, decay)
+    wanted = hyperparameters(resumed)
+    resumed.load_state_dict(first.state_dict())
+    with caplog.at_level(logging.INFO):
+        keep_hyperparameters(resumed, wanted)
+    schedule = scheduled(resumed, 2)
+    assert [group["lr"] for group in resumed.param_groups] == [rate / 4 * 6 / 8, rate * 6 / 8]
+    schedule.step()
+    assert [group["lr"] for group in resumed.param_groups] == [rate / 4 * 5 / 8, rate * 5 / 8]
+    assert [group["weight_decay"] for group in resumed.param_groups] == [decay, decay]
+    if (rate, decay) == (0.5, 0.25):
+        assert not caplog.messages
+        return
+    (told,) = caplog.messages
+    assert "lr 0.125 -> 0.5, weight_decay 0.25 -> 0.125, lr 0.5 -> 2.0" in told

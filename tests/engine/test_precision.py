@@ -12,6 +12,7 @@ from torch import nn
 
 from inspire_d2 import layout
 from inspire_d2.engine import precision
+from inspire_d2.engine.checkpoint import ReportingCheckpointer
 from inspire_d2.engine.precision import fit_to_device, has_fast_bfloat16, make_trainer
 
 
@@ -92,3 +93,21 @@ def test_bfloat16_instructions_are_those_the_system_lists() -> None:
         assert not has_fast_bfloat16()
     if "avx512_bf16" in flags:
         assert has_fast_bfloat16()
+
+
+@pytest.mark.parametrize("amp_before", [False, True])
+def test_mixed_precision_can_be_switched_when_a_run_goes_on(
+    amp_before: bool, tmp_path: Path
+) -> None:
+    def trainer(amp: bool) -> tuple[SimpleTrainer, ReportingCheckpointer]:
+        model = Probe()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        made = make_trainer(model, [], optimizer, amp=amp, device="cuda")
+        return made, ReportingCheckpointer(model, str(tmp_path), trainer=made)
+
+    first, checkpointer = trainer(amp_before)
+    first.iter = 3
+    checkpointer.save("model_0000003")
+    second, checkpointer = trainer(not amp_before)
+    checkpointer.resume_or_load("", resume=True)
+    assert checkpointer.resumed and second.iter == 3
