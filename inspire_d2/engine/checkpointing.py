@@ -86,7 +86,8 @@ class CheckpointHook(HookBase):
                 # The launcher would end the others with this one, while one of them is saving.
                 time.sleep(SAVING_S)
             stop_signals.deferred = True
-            if self.trainer.iter + 1 < self.trainer.max_iter:
+            # Not where what a resumed run began with is scored.
+            if self.trainer.start_iter <= self.trainer.iter < self.trainer.max_iter - 1:
                 self.save()
             self._say_where()
             raise

@@ -1,32 +1,41 @@
 """What a person watching a run sees: rate, time left, memory and losses."""
 
+import contextlib
 import datetime
 import logging
+import os
 import resource
 import sys
+from collections.abc import Iterator
 
 import torch
 from detectron2.engine import HookBase
-from detectron2.utils.events import EventWriter, get_event_storage
+from detectron2.utils.events import EventWriter, JSONWriter, get_event_storage
 
-__all__ = ["EarlyEstimate", "MemoryMonitor", "ProgressWriter", "peak_memory_gb"]
+from ..errors import InputError
+
+__all__ = ["EarlyEstimate", "MemoryMonitor", "MetricsWriter", "ProgressWriter", "peak_memory_gb"]
 
 
-def peak_memory_gb() -> float:
-    """Return this process's peak memory in GB: the GPU's if one is used, else the resident set."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
+def peak_memory_gb(device: str) -> float:
+    """Return this process's peak memory in GB: a GPU's, on the CPU the resident set."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in KiB, macOS in bytes.
     return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
 
 
 class MemoryMonitor(HookBase):
-    """Record peak memory as ``memory_gb``, so that it reaches every writer."""
+    """Record peak memory on ``device`` as ``memory_gb``, so that it reaches every writer."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
 
     def after_step(self) -> None:
         """Put the peak so far."""
-        self.trainer.storage.put_scalar("memory_gb", peak_memory_gb(), smoothing_hint=False)
+        peak = peak_memory_gb(self._device)
+        self.trainer.storage.put_scalar("memory_gb", peak, smoothing_hint=False)
 
 
 class EarlyEstimate(HookBase):
@@ -91,3 +100,38 @@ class ProgressWriter(EventWriter):
         if "lr" in histories:
             parts.append(f"lr {histories['lr'].latest():.2g}")
         self._logger.info("  ".join(parts))
+
+
+class MetricsWriter(JSONWriter):
+    """Detectron2's writer of metrics.json.
+
+    Raises:
+        InputError: from each method, where the file cannot be written, as on a full disk.
+    """
+
+    def __init__(self, json_file: str) -> None:
+        with _writing(json_file):
+            super().__init__(json_file)
+        self._path = json_file
+
+    def write(self) -> None:
+        """Add the lines of what is new."""
+        with _writing(self._path):
+            super().write()
+
+    def close(self) -> None:
+        """Close the file."""
+        with _writing(self._path):
+            super().close()
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        folder, name = os.path.split(path)
+        raise InputError(
+            f"{name} cannot be written to {folder} ({error.strerror}): what was saved before is "
+            "whole; make room, then go on from it with --resume."
+        ) from error

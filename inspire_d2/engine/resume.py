@@ -19,6 +19,8 @@ __all__ = ["MetricLine", "MetricWindow", "ReproducibleStream", "mend_metrics"]
 
 logger = logging.getLogger(__name__)
 
+_TIMES = ("time", "data_time", "rank_data_time")
+
 
 class ReproducibleStream(HookBase):
     """Make what an iteration draws a function of (seed, iteration, rank) alone.
@@ -76,8 +78,8 @@ class MetricWindow(HookBase):
         return {name: history.values()[-self._size :] for name, history in histories.items()}
 
     def load_state_dict(self, state: dict[str, list[tuple[float, float]]]) -> None:
-        """Take what :meth:`state_dict` returned."""
-        self._values = state
+        """Take what :meth:`state_dict` returned, but for times, which may be another machine's."""
+        self._values = {name: values for name, values in state.items() if name not in _TIMES}
 
     def before_train(self) -> None:
         """Put the values where those to come will follow."""
@@ -89,12 +91,13 @@ class MetricWindow(HookBase):
 class MetricLine(HookBase):
     """Keep in a checkpoint its iteration's line of metrics.json, which is written only after it.
 
-    ``period`` is the writer's, in iterations, ``size`` the window of its medians.
+    ``period`` is the writer's, in iterations, ``max_iter`` the last one, which it writes too, and
+    ``size`` the window of its medians.
     """
 
-    def __init__(self, period: int, size: int = 20) -> None:
-        self._period, self._size = period, size
-        self._line: dict[str, float] = {}
+    def __init__(self, period: int, max_iter: int, size: int = 20) -> None:
+        self._period, self._max_iter, self._size = period, max_iter, size
+        self.values: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, float]:
         """Return the line as JSONWriter will write it."""
@@ -105,31 +108,45 @@ class MetricLine(HookBase):
         return {**line, "iteration": storage.iter}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take what :meth:`state_dict` returned."""
-        self._line = state
+        """Take what :meth:`state_dict` returned, as ``values``."""
+        self.values = state
 
     @property
-    def due(self) -> dict[str, float]:
-        """The line of the checkpoint that was loaded, {} if the writer would not write it."""
-        written = self._line and (self._line["iteration"] + 1) % self._period == 0
-        return self._line if written else {}
+    def due(self) -> bool:
+        """Whether the line of the checkpoint that was loaded is one that the writer writes."""
+        done = self.values["iteration"] + 1
+        return done % self._period == 0 or done >= self._max_iter
 
 
-def mend_metrics(path: str, start: int, last: dict[str, float]) -> None:
-    """Make a metrics.json what it was when the checkpoint before iteration ``start`` was written.
+def mend_metrics(path: str, start: int, line: MetricLine) -> None:
+    """Make a metrics.json what it is in a run that is not stopped before iteration ``start``.
 
     Lines of iterations from ``start`` on, which come again, are removed, and one that a killed
-    process left incomplete. ``last``, the checkpoint's own line, is added where the process was
-    killed before it wrote it.
+    process left incomplete. The checkpoint's own ``line`` is added where the process was killed
+    before it wrote it, and removed where it was written only as the process ended.
     """
     if not os.path.exists(path):
         return
     lines = Path(path).read_text(errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if _iteration(line) < start]
-    if last and last["iteration"] == start - 1 and start - 1 not in map(_iteration, kept):
-        kept.append(json.dumps(last, sort_keys=True) + "\n")
+    kept = [text for text in lines if _iteration(text) < start]
+    own = line.values
+    if own and own["iteration"] == start - 1:
+        if not line.due:
+            kept = [_without(text, own) if _iteration(text) == start - 1 else text for text in kept]
+        elif start - 1 not in map(_iteration, kept):
+            kept.append(_text(own))
     if kept != lines:
         replace_file(path, "".join(kept))
+
+
+def _without(text: str, own: dict[str, float]) -> str:
+    """Leave of a line what is not the checkpoint's own, which are scores, "" where that is none."""
+    rest = {name: value for name, value in json.loads(text).items() if name not in own}
+    return _text({**rest, "iteration": own["iteration"]}) if rest else ""
+
+
+def _text(line: dict[str, float]) -> str:
+    return json.dumps(line, sort_keys=True) + "\n"
 
 
 def _iteration(line: str) -> float:

@@ -13,14 +13,15 @@ from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
-from detectron2.utils.events import JSONWriter, TensorboardXWriter
+from detectron2.utils.events import TensorboardXWriter
 from omegaconf import DictConfig
 from torch import nn
 
 from .build import build
 from .checkpoint import ReportingCheckpointer
 from .checkpointing import CheckpointHook
-from .hooks import EarlyEstimate, MemoryMonitor, ProgressWriter
+from .evaluation_hook import EvaluationHook
+from .hooks import EarlyEstimate, MemoryMonitor, MetricsWriter, ProgressWriter
 from .norms import fit_sync_batch_norm
 from .optim import hyperparameters, keep_hyperparameters, scale_lr
 from .precision import make_trainer
@@ -58,7 +59,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     results: OrderedDict[str, Any] = OrderedDict()
 
     checkpoints = CheckpointHook(checkpointer, **cfg.train.checkpointer)
-    line = MetricLine(cfg.train.log_period)
+    line = MetricLine(cfg.train.log_period, cfg.train.max_iter)
 
     def score() -> Mapping[str, Any]:
         results.clear()
@@ -70,13 +71,13 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
-            MemoryMonitor(),
+            MemoryMonitor(cfg.train.device),
             ReproducibleStream(loader, cfg.train.seed),
             MetricWindow(),
             line,
             hooks.LRScheduler(scheduler=build(cfg.lr_multiplier, "lr_multiplier")),
             checkpoints,
-            hooks.EvalHook(cfg.train.eval_period, score),
+            EvaluationHook(cfg.train.eval_period, score),
         ]
     )
     wanted = hyperparameters(optimizer)
@@ -86,7 +87,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     # A checkpoint holds the iteration that it finished.
     start = trainer.iter + 1 if checkpointer.resumed else 0
     if comm.is_main_process():
-        mend_metrics(os.path.join(cfg.train.output_dir, "metrics.json"), start, line.due)
+        mend_metrics(os.path.join(cfg.train.output_dir, "metrics.json"), start, line)
         period = cfg.train.log_period
         trainer.register_hooks(
             [EarlyEstimate(period), hooks.PeriodicWriter(_writers(cfg), period=period)]
@@ -155,7 +156,7 @@ def _writers(cfg: DictConfig) -> list[Any]:
     output_dir = cfg.train.output_dir
     return [
         ProgressWriter(cfg.train.max_iter, cfg.dataloader.train.total_batch_size),
-        JSONWriter(os.path.join(output_dir, "metrics.json")),
+        MetricsWriter(os.path.join(output_dir, "metrics.json")),
         TensorboardXWriter(output_dir),
     ]
 

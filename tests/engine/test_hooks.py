@@ -1,12 +1,16 @@
-"""What is told of a run's length before the first line of progress."""
+"""What is told of a run: its length before the first line of progress, memory, a full disk."""
 
 import logging
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from detectron2.utils.events import EventStorage
 
-from inspire_d2.engine.hooks import EarlyEstimate
+from inspire_d2.engine.hooks import EarlyEstimate, MetricsWriter, peak_memory_gb
+from inspire_d2.errors import InputError
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(4.0, "0:06:28 left"), (0.5, None)])
@@ -25,3 +29,23 @@ def test_slow_runs_tell_early_how_long_they_take(
     assert len(caplog.messages) == (told is not None)
     if told:  # 97 iterations of 4 s
         assert told in caplog.messages[0] and "every 20 iterations" in caplog.messages[0]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").symlink_to("/dev/full")
+    told = f"metrics.json cannot be written to {tmp_path} .No space left on device.: .*--resume"
+    with EventStorage() as storage:
+        writer = MetricsWriter(str(tmp_path / "metrics.json"))
+        storage.put_scalar("loss", 1.0)
+        for write in (writer.write, writer.close):
+            with pytest.raises(InputError, match=told):
+                write()
+
+
+def test_memory_is_that_of_the_runs_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    used = {"cuda": 3e9, "cuda:1": 5e9}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", used.__getitem__)
+    assert peak_memory_gb("cuda") == 3 and peak_memory_gb("cuda:1") == 5
+    assert 0.01 < peak_memory_gb("cpu") != 3  # of a process that has loaded torch

@@ -80,7 +80,7 @@ def record(folder: Path, parts: list[range]) -> list[dict]:
     folder.mkdir()
     for part in parts:
         hook = MetricWindow(size=5)
-        mend_metrics(str(path), part.start, {})
+        mend_metrics(str(path), part.start, MetricLine(1, 14))
         with EventStorage(part.start) as storage:
             hook.trainer = SimpleNamespace(storage=storage)
             if state is not None:
@@ -106,11 +106,11 @@ def test_lines_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     lines = [json.dumps({"iteration": i, "loss": 1.0}) for i in range(4)]
     path.write_text("\n".join(lines) + '\n{"iteration": 4, "lo')
-    mend_metrics(str(path), 3, {})
+    mend_metrics(str(path), 3, MetricLine(1, 9))
     assert path.read_text().splitlines() == lines[:3]
-    mend_metrics(str(path), 0, {})
+    mend_metrics(str(path), 0, MetricLine(1, 9))
     assert path.read_text() == ""
-    mend_metrics(str(tmp_path / "none.json"), 3, {})
+    mend_metrics(str(tmp_path / "none.json"), 3, MetricLine(1, 9))
 
 
 @pytest.mark.parametrize("period", [1, 3])
@@ -119,7 +119,7 @@ def test_the_line_that_a_kill_after_the_checkpoint_left_out_is_added(
 ) -> None:
     """The checkpoint of iteration 5 is written before its line: whole with it, killed without."""
     path = tmp_path / "metrics.json"
-    hook = MetricLine(period, size=4)
+    hook = MetricLine(period, 100, size=4)
     with EventStorage(0) as storage:
         hook.trainer = SimpleNamespace(storage=storage)
         writer = JSONWriter(str(path), window_size=4)
@@ -134,16 +134,42 @@ def test_the_line_that_a_kill_after_the_checkpoint_left_out_is_added(
     whole = path.read_text()
     lines = whole.splitlines(keepends=True)
     assert json.loads(lines[-1])["iteration"] == 5
-    resumed = MetricLine(period, size=4)
-    assert resumed.due == {}
+    resumed = MetricLine(period, 100, size=4)
     resumed.load_state_dict(state)
     for left in (lines[:-1], lines, [*lines[:-1], lines[-1][:20]]):
         path.write_text("".join(left))
-        mend_metrics(str(path), 6, resumed.due)
+        mend_metrics(str(path), 6, resumed)
         assert path.read_text() == whole
 
 
-def test_a_line_that_is_not_due_is_not_added() -> None:
-    hook = MetricLine(4)
+@pytest.mark.parametrize(
+    ("period", "max_iter", "expected"),
+    [(4, 9, [4, 5]), (4, 6, [4, "5 with loss", 5]), (3, 9, [4, "5 with loss", 5])],
+)
+def test_a_line_is_there_if_a_run_that_is_not_stopped_writes_it(
+    tmp_path: Path, period: int, max_iter: int, expected: list[object]
+) -> None:
+    """As the process stopped in iteration 5 it wrote the losses, and scores in a line or within."""
+    path = tmp_path / "metrics.json"
+    hook = MetricLine(period, max_iter)
     hook.load_state_dict({"iteration": 5, "loss": 1.0})
-    assert hook.due == {}
+    lines = [{"iteration": 4}, {"iteration": 5, "loss": 1.0}, {"bbox/AP": 2.0, "iteration": 5}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    mend_metrics(str(path), 6, hook)
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [f"{x['iteration']} with loss" if "loss" in x else x["iteration"] for x in found] == (
+        expected
+    )
+    path.write_text(json.dumps({**lines[1], **lines[2]}) + "\n")
+    mend_metrics(str(path), 6, hook)
+    both = json.loads(path.read_text())
+    assert both["bbox/AP"] == 2.0 and ("loss" in both) == ("5 with loss" in expected)
+
+
+def test_times_of_another_start_are_left_out() -> None:
+    hook = MetricWindow()
+    hook.load_state_dict({"time": [(9.0, 0)], "data_time": [(8.0, 0)], "loss": [(1.0, 0)]})
+    with EventStorage(1) as storage:
+        hook.trainer = SimpleNamespace(storage=storage)
+        hook.before_train()
+        assert list(storage.histories()) == ["loss"]

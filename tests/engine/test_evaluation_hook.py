@@ -1,0 +1,119 @@
+"""A run is scored when it is due: not after a failure, and once more after a resume."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.engine import HookBase, SimpleTrainer
+from detectron2.utils.events import get_event_storage
+from torch import nn
+
+from inspire_d2.engine.checkpoint import ReportingCheckpointer
+from inspire_d2.engine.checkpointing import CheckpointHook
+from inspire_d2.engine.evaluation_hook import EvaluationHook
+from inspire_d2.engine.signals import RESUME_ME, stop_signals
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    yield
+    stop_signals.__init__()
+
+
+class Losses(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, batch: list[dict]) -> dict[str, torch.Tensor]:
+        return {"loss": (self.weight**2).sum()}
+
+
+class Failing(HookBase):
+    """Raise an error in one iteration."""
+
+    def __init__(self, iteration: int) -> None:
+        self._iteration = iteration
+
+    def after_step(self) -> None:
+        if self.trainer.iter == self._iteration:
+            raise OSError("no space left")
+
+
+class Run:
+    """A training that notes each scoring: iteration of the storage, weight, and its outcome."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.scored: list[tuple[int, float]] = []
+
+    def train(
+        self, max_iter: int, *before: HookBase, stop_at: int = -1, resume: bool = False
+    ) -> None:
+        model = Losses()
+        trainer = SimpleTrainer(model, [[{}]] * 100, torch.optim.SGD(model.parameters(), lr=0.1))
+        checkpointer = ReportingCheckpointer(model, str(self.folder), trainer=trainer)
+        checkpoints = CheckpointHook(checkpointer, period=2)
+
+        def score() -> dict[str, float]:
+            with checkpoints.interruptible():
+                iteration = get_event_storage().iter
+                if iteration == stop_at:
+                    raise SystemExit(RESUME_ME)
+                self.scored.append((iteration, model.weight.item()))
+            return {"AP": 1.0}
+
+        trainer.register_hooks([*before, checkpoints, EvaluationHook(2, score)])
+        checkpointer.resume_or_load("", resume=resume)
+        trainer.train(trainer.iter + 1 if checkpointer.resumed else 0, max_iter)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[str], Run]:
+    def make(name: str) -> Run:
+        (tmp_path / name).mkdir()
+        return Run(tmp_path / name)
+
+    return make
+
+
+def test_a_training_that_fails_in_its_last_iteration_is_not_scored(run) -> None:
+    failed = run("failed")
+    with pytest.raises(OSError, match="no space"):
+        failed.train(3, Failing(2))
+    assert [iteration for iteration, _ in failed.scored] == [1]
+    whole = run("whole")
+    whole.train(3)
+    assert [iteration for iteration, _ in whole.scored] == [1, 3]
+
+
+def test_what_a_signal_ended_is_scored_after_the_resume(run) -> None:
+    whole, stopped = run("whole"), run("stopped")
+    whole.train(5)
+    assert [iteration for iteration, _ in whole.scored] == [1, 3, 5]
+    with pytest.raises(SystemExit):
+        stopped.train(5, stop_at=3)
+    saved = sorted(path.name for path in stopped.folder.glob("*.pth"))
+    assert saved == ["model_0000001.pth", "model_0000003.pth"]
+    for _ in range(2):  # stopped again while that is made up for
+        stop_signals.__init__()
+        with pytest.raises(SystemExit):
+            stopped.train(5, stop_at=3, resume=True)
+        assert sorted(path.name for path in stopped.folder.glob("*.pth")) == saved
+    stop_signals.__init__()
+    stopped.train(5, resume=True)
+    assert stopped.scored == whole.scored
+    # A checkpoint from before a scoring that came to its end leaves nothing to make up for.
+    (stopped.folder / "last_checkpoint").write_text("model_0000001.pth")
+    stopped.scored.clear()
+    stopped.train(5, resume=True)
+    assert stopped.scored == whole.scored[1:]
+
+
+def test_a_finished_run_that_is_resumed_is_scored_in_the_same_iteration(run) -> None:
+    finished = run("finished")
+    finished.train(3)
+    finished.scored.clear()
+    finished.train(3, resume=True)
+    assert [iteration for iteration, _ in finished.scored] == [3]
