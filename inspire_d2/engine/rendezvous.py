@@ -66,7 +66,7 @@ def meet(machines: Machines) -> Iterator[str]:
         else:
             host = host or socket.gethostname()
             store.set("identity", machines.identity)
-            with _published(machines, f"{host}:{store.port}"):
+            with _published(machines, _joined(host, store.port)):
                 _wait_for_all(store, machines)
         port = store.port
     else:
@@ -76,7 +76,7 @@ def meet(machines: Machines) -> Iterator[str]:
     before = os.environ.get(KEPT_BY_LAUNCHER)
     os.environ[KEPT_BY_LAUNCHER] = str(True)
     try:
-        yield f"tcp://{host}:{port}"
+        yield f"tcp://{_joined(host, port)}"
     finally:
         os.environ.pop(KEPT_BY_LAUNCHER, None)
         if before is not None:
@@ -95,6 +95,11 @@ def _split(address: str) -> tuple[str, int]:
     except ValueError:
         pass
     raise InputError(f"--dist-url {address}: not of the form tcp://HOST:PORT.")
+
+
+def _joined(host: str, port: int) -> str:
+    """Return HOST:PORT, an address of IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _open_store(port: int, timeout_s: float) -> TCPStore:
@@ -161,21 +166,21 @@ def _wait_for_all(store: TCPStore, machines: Machines) -> None:
 
 
 def _join(host: str, port: int, machines: Machines) -> TCPStore:
-    this = f"machine {machines.rank} ({socket.gethostname()})"
+    this, address = f"machine {machines.rank} ({socket.gethostname()})", _joined(host, port)
     store = _connect(host, port, time.monotonic() + machines.timeout_s)
     if store is None:
         raise InputError(
-            f"{this}: nobody answers at {host}:{port} within {machines.timeout_s:.0f} s; is "
+            f"{this}: nobody answers at {address} within {machines.timeout_s:.0f} s; is "
             "machine 0 running there, and does the network let that port through?"
         )
     identity = store.get("identity").decode()
     if identity != machines.identity:
         raise InputError(
-            f"{this}: the run at {host}:{port} is another one, or has another config "
+            f"{this}: the run at {address} is another one, or has another config "
             f"({identity}, not {machines.identity})."
         )
     if store.add(f"machine {machines.rank}", 1) != 1:
-        raise InputError(f"{this}: machine {machines.rank} has come to {host}:{port} already.")
+        raise InputError(f"{this}: machine {machines.rank} has come to {address} already.")
     return store
 
 

@@ -114,3 +114,15 @@ def test_those_who_do_not_come_are_named(tmp_path: Path, port: int) -> None:
         address_of(machine(1, timeout_s=0.5, folder=str(tmp_path / "b")))
     with pytest.raises(InputError, match=f"nobody answers at 127.0.0.1:{port}"):
         address_of(machine(1, timeout_s=0.5, address=f"127.0.0.1:{port}"))
+
+
+def test_addresses_of_ipv6_stay_in_brackets() -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as free:
+            free.bind(("::1", 0))
+            port = free.getsockname()[1]
+    except OSError:
+        pytest.skip("no IPv6 here")
+    address = f"tcp://[::1]:{port}"
+    other = in_thread(lambda: address_of(machine(1, address=address)))
+    assert address_of(machine(0, address=address)) == address == other()
