@@ -90,7 +90,7 @@ def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
         raise InputError(f"--num-gpus {args.num_gpus}: this machine has {gpus}.")
     world_size = args.num_gpus * args.num_machines
     batch = cfg.dataloader.train.total_batch_size
-    if batch % world_size:
+    if not args.eval_only and batch % world_size:
         raise InputError(
             f"dataloader.train.total_batch_size={batch} is not a multiple of the {world_size} "
             "processes asked for."

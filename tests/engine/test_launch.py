@@ -87,6 +87,7 @@ def test_batch_must_divide_among_the_processes(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(InputError, match="total_batch_size=4 is not a multiple of the 3"):
         check_processes(arguments("--num-gpus", "3"), config())
     check_processes(arguments("--num-gpus", "2"), config())
+    check_processes(arguments("--num-gpus", "3", "--eval-only"), config())
 
 
 def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
