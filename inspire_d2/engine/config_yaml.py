@@ -6,16 +6,17 @@ names classes and functions to call, and is to be trusted as far as code is.
 """
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 from detectron2.layers import ShapeSpec
-from detectron2.utils.registry import locate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from detectron2.utils.registry import _convert_target_to_string, locate
+from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 
 from ..errors import InputError
 
-__all__ = ["read_yaml"]
+__all__ = ["check_saveable", "read_yaml"]
 
 MAX_NODES = 1_000_000  # of a file in which some stand for others many times
 # Where callables live that execute or load what they are given
@@ -79,6 +80,38 @@ def read_yaml(path: str) -> DictConfig | ListConfig | Any:
         return content
     _check_targets(content, path)
     return OmegaConf.create(content, flags={"allow_objects": True})
+
+
+def check_saveable(cfg: DictConfig) -> None:
+    """Raise InputError where a config holds what the yaml it is saved as would not give back."""
+    content = OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
+    for key, value in _leaves(content, ""):
+        if not _comes_back(value, as_target=key.endswith("_target_")):
+            shown = " ".join(repr(value).split())[:100]
+            raise InputError(
+                f"{key} of the config, {shown}, cannot be saved in config.yaml, which resuming, "
+                "scoring and predicting need: name a function or class that can be imported, with "
+                "arguments as L(function)(...)."
+            )
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Walk a container: the dotted key and value of each entry that is neither text nor number."""
+    if isinstance(node, dict | list | tuple):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in items:
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    elif node is not None and not isinstance(node, str | int | float):
+        yield path, node
+
+
+def _comes_back(value: Any, *, as_target: bool) -> bool:
+    try:
+        if as_target:
+            return bool(locate(_convert_target_to_string(value)) == value)
+        return bool(_Loader(yaml.dump(value)).get_single_data() == value)
+    except Exception:  # what cannot be written, or is not read, fails in many ways
+        return False
 
 
 def _count(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inspire_d2.engine.config import load_config, save_config
-from inspire_d2.engine.config_yaml import read_yaml
+from inspire_d2.engine.config_yaml import check_saveable, read_yaml
 from inspire_d2.errors import InputError
 from inspire_d2.model_zoo import get_config, list_configs
 
@@ -86,5 +86,42 @@ def test_broken_files_are_told(text: str, message: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", list_configs())
 def test_saved_configs_are_read(name: str, tmp_path: Path) -> None:
     cfg = get_config(name)
+    check_saveable(cfg)
     save_config(cfg, str(tmp_path / "config.yaml"))
     assert load_config(str(tmp_path / "config.yaml")).model.keys() == cfg.model.keys()
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("optimizer.params.f = partial(max, 1)", "optimizer.params.f"),
+        ("optimizer.params.f = lambda name: 1.0", "optimizer.params.f"),
+        ("def f(): pass\noptimizer._target_ = f", "optimizer._target_"),
+        ("model['parts'] = [dict(a=1), dict(b=object())]", "model.parts.1.b"),
+    ],
+)
+def test_what_cannot_be_saved_is_told(line: str, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(MINE + line)
+    with pytest.raises(InputError) as error:
+        check_saveable(load_config(str(path)))
+    text = str(error.value)
+    assert text.startswith(f"{key} of the config, ") and "L(function)(...)" in text
+    assert "\n" not in text
+
+
+def test_what_can_be_imported_can_be_saved(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(MINE + "import torch\nmodel = L(torch.nn.ReLU)(kind=torch.nn.Linear)")
+    check_saveable(load_config(str(path)))
+
+
+MINE = """
+from functools import partial
+from detectron2.config import LazyCall as L
+from detectron2.layers import ShapeSpec
+from torch.optim import SGD
+model = dict(shape=ShapeSpec(channels=3), pair=(1, 2.0))
+dataloader = lr_multiplier = train = {}
+optimizer = L(SGD)(params=dict(foreach=False))
+"""
