@@ -79,17 +79,21 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
 def prepare(args: argparse.Namespace) -> "DictConfig":
     """Load the config and check everything that can be checked before a model is built."""
     from inspire_d2.engine.checks import check_datasets, check_train_options
-    from inspire_d2.engine.config import load_config
+    from inspire_d2.engine.config import is_overridden, load_config
+    from inspire_d2.engine.config_yaml import check_saveable
     from inspire_d2.engine.launch import check_processes, resolve_device
-    from inspire_d2.engine.run_start import check_output_dir, find_checkpoint
+    from inspire_d2.engine.run_start import check_output_dir, check_resume, find_checkpoint
     from inspire_d2.engine.scoring import find_checkpoints
     from inspire_d2.model_zoo import find_config
 
     args.config_file = find_config(args.config_file)  # Detectron2's set-up logs the file, too
     cfg = load_config(args.config_file, args.opts)
+    check_saveable(cfg)
     check_train_options(cfg)
     resolve_device(cfg.train.device)
     check_processes(args, cfg)
+    if args.resume and not args.eval_only:
+        check_resume(cfg, args.config_file, args.opts)
     if args.slurm_task and args.slurm_task.restarts and not args.eval_only:
         args.resume = True
     if args.checkpoint and not args.eval_only:
@@ -98,7 +102,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
         )
     args.checkpoints = find_checkpoints(args.checkpoint)
     if not args.checkpoints:
-        named = any(opt.startswith("train.init_checkpoint=") for opt in args.opts)
+        named = is_overridden("train.init_checkpoint", args.opts)
         args.init_checkpoint = find_checkpoint(
             cfg, eval_only=args.eval_only, resume=args.resume, named=named
         )

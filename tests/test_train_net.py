@@ -109,6 +109,9 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     assert again == json.loads((first / "evaluation.json").read_text())
     config = load_config(str(first / "evaluation" / "config.yaml"))
     assert config.train.init_checkpoint == str(first / "model_final.pth")
+    other = f"train={{init_checkpoint: '{first}/model_0000001.pth'}}"
+    args = argument_parser().parse_args(["--eval-only", *flags, *words(data, first, other)])
+    assert train_net.prepare(args).train.init_checkpoint == f"{first}/model_0000001.pth"
 
     # So does each of several; one that does not fit is told at the end, and the others are done.
     torch.save({"model": {"foreign": torch.ones(1)}}, first / "model_x.pth")
@@ -196,6 +199,7 @@ def test_no_predictions_score_zero(data: Path, tmp_path: Path) -> None:
         ([], ["dataloader.train.dataset={name:x,json_file:gone.json}"], "gone.json"),
         ([], ["train.device=tpu3"], "not a device"),
         (["--num-gpus", "3"], [], "not a multiple of the 3"),
+        ([], ["train.seed=5000000000"], "train.seed=5000000000 must be"),
         (["--eval-only"], [], "holds no checkpoint"),
         (["--eval-only"], ["train.init_checkpoint=gone.pth"], "gone.pth does not exist"),
         (["--resume"], ["train.init_checkpoint=gone.pth"], "gone.pth does not exist"),

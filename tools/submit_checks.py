@@ -13,12 +13,14 @@ from omegaconf import DictConfig
 
 from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine.checks import check_datasets, check_train_options
-from inspire_d2.engine.config import load_config
+from inspire_d2.engine.config import is_overridden, load_config
+from inspire_d2.engine.config_yaml import check_saveable
 from inspire_d2.engine.launch import check_dist, parse_device
-from inspire_d2.engine.run_start import check_output_dir, find_checkpoint
+from inspire_d2.engine.run_start import check_output_dir, check_resume, find_checkpoint
 from inspire_d2.engine.scoring import find_checkpoints
 from inspire_d2.engine.submission import TrainingJob
 from inspire_d2.errors import InputError
+from inspire_d2.model_zoo import find_config
 
 __all__ = ["Run", "prepare"]
 
@@ -85,12 +87,13 @@ def _prepare_one(
     processes: int,
 ) -> Run:
     cfg = load_config(config_file, theirs.opts)
+    check_saveable(cfg)
     check_train_options(cfg)
     check_dist(cfg)
     parse_device(cfg.train.device or "cpu")
     world_size = processes * args.nodes
     batch = cfg.dataloader.train.total_batch_size
-    if batch % world_size:
+    if not theirs.eval_only and batch % world_size:
         raise InputError(
             f"{config_file}: dataloader.train.total_batch_size={batch} is not a multiple of the "
             f"{world_size} processes asked for."
@@ -100,6 +103,8 @@ def _prepare_one(
             f"{config_file}: train.device={cfg.train.device}, but the job has no GPU "
             "(--gpus-per-node 0)."
         )
+    if theirs.resume and not theirs.eval_only:
+        check_resume(cfg, find_config(config_file), theirs.opts)
     _check_start(args, theirs, cfg)
     if args.array_of_configs:
         words = ["--config-file", config_file, *words]
@@ -114,7 +119,7 @@ def _check_start(args: argparse.Namespace, theirs: argparse.Namespace, cfg: Dict
             "--checkpoint goes with --eval-only; to start from one, set train.init_checkpoint=FILE."
         )
     if not find_checkpoints(theirs.checkpoint):
-        named = any(opt.startswith("train.init_checkpoint=") for opt in theirs.opts)
+        named = is_overridden("train.init_checkpoint", theirs.opts)
         find_checkpoint(cfg, eval_only=theirs.eval_only, resume=theirs.resume, named=named)
     output_dir = cfg.train.output_dir
     # A dry run makes no folder.
@@ -124,7 +129,7 @@ def _check_start(args: argparse.Namespace, theirs: argparse.Namespace, cfg: Dict
 
 
 def _check_array(runs: list[Run], overrides: list[str]) -> None:
-    if any(override.startswith("train.output_dir=") for override in overrides):
+    if is_overridden("train.output_dir", overrides):
         raise InputError(
             "train.output_dir=... would be the same for all of --array-of-configs: set it in them."
         )

@@ -96,6 +96,10 @@ class ReportingCheckpointer(DetectionCheckpointer):
                     f"checkpoint {newest} does not go on with this config's optimizer ({error}): "
                     "take the config.yaml of the run that it is of."
                 ) from error
+        if resume:
+            logging.getLogger(__name__).warning(
+                "--resume: %s holds no checkpoint: the run begins anew.", self.save_dir
+            )
         return self.load(path, checkpointables=[])
 
     def save(self, name: str, **state: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import InputError, first_few
 
-__all__ = ["newest_checkpoint", "replace_file", "save_checkpoint"]
+__all__ = ["holds_checkpoints", "newest_checkpoint", "replace_file", "save_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,11 @@ def newest_checkpoint(folder: str) -> str:
             "anew with another train.output_dir."
         )
     return ""
+
+
+def holds_checkpoints(folder: str) -> bool:
+    """Return whether a folder has checkpoints of a run, whole or not."""
+    return bool(_candidates(folder))
 
 
 def _candidates(folder: str) -> list[str]:

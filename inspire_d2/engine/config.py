@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..model_zoo import closest_config, find_config
 from .config_yaml import read_yaml
 
-__all__ = ["SECTIONS", "config_digest", "load_config", "save_config"]
+__all__ = ["SECTIONS", "config_digest", "is_overridden", "load_config", "save_config"]
 
 # The names that every config defines; train_net.py needs all of them.
 SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
@@ -32,6 +32,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         InputError: the file is missing or does not load; a section is missing; an override is
             malformed, names a key that does not exist, or has another type than the key's value.
     """
+    for override in overrides:
+        _check_no_flag(override)
     if not path:
         raise InputError("--config-file is missing: name a config, such as one under configs/.")
     path = find_config(path)
@@ -103,12 +105,29 @@ def _with_named_targets(value: Any) -> Any:
     return [_with_named_targets(item) for item in value] if isinstance(value, list) else value
 
 
-def _apply_override(cfg: DictConfig, override: str) -> None:
-    """Check one ``key=value`` against the config, then set it."""
+def is_overridden(key: str, overrides: Sequence[str]) -> bool:
+    """Return whether overrides give ``section.name`` a value, by that key or in a mapping."""
+    section, _, name = key.partition(".")
+    for override in overrides:
+        ours, _, text = override.partition("=")
+        if ours == key:
+            return True
+        if ours == section:
+            value = _parse(override, text)
+            if isinstance(value, dict) and name in value:
+                return True
+    return False
+
+
+def _check_no_flag(override: str) -> None:
     if override.startswith("-"):
         raise InputError(
             f"{override} stands among the overrides: put flags before the first key=value."
         )
+
+
+def _apply_override(cfg: DictConfig, override: str) -> None:
+    """Check one ``key=value`` against the config, then set it."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"override {override!r} is not of the form key=value.")

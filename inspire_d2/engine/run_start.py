@@ -1,18 +1,20 @@
 """What a run starts from, and the folder that it writes to."""
 
 import os
+from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
 from ..errors import InputError
-from .checkpoint_files import newest_checkpoint
+from .checkpoint_files import holds_checkpoints, newest_checkpoint
+from .config import is_overridden
 
-__all__ = ["check_output_dir", "find_checkpoint"]
+__all__ = ["check_output_dir", "check_resume", "find_checkpoint"]
 
 
 def check_output_dir(output_dir: str, *, resume: bool) -> None:
     """Raise InputError if a run cannot write to its folder, or would write over another run's."""
-    if not resume and os.path.exists(os.path.join(output_dir, "last_checkpoint")):
+    if not resume and holds_checkpoints(output_dir):
         raise InputError(
             f"{output_dir} holds the checkpoints of a run: pass --resume to go on with it, or "
             "another train.output_dir."
@@ -23,6 +25,21 @@ def check_output_dir(output_dir: str, *, resume: bool) -> None:
         raise InputError(f"train.output_dir={output_dir}: {error.strerror}.") from error
     if not os.access(output_dir, os.W_OK):
         raise InputError(f"train.output_dir={output_dir} cannot be written to.")
+
+
+def check_resume(cfg: DictConfig, config_file: str, overrides: Sequence[str]) -> None:
+    """Raise InputError where ``--resume`` would begin anew beside the run that a config is of.
+
+    Such a run has been moved: its config still names the folder where it was.
+    """
+    output_dir, here = cfg.train.output_dir, os.path.dirname(config_file) or "."
+    if is_overridden("train.output_dir", overrides) or holds_checkpoints(output_dir):
+        return
+    if holds_checkpoints(here):
+        raise InputError(
+            f"--resume: {output_dir}, the train.output_dir of {config_file}, holds no checkpoint, "
+            f"but {here} does: add train.output_dir={here} to go on there."
+        )
 
 
 def find_checkpoint(cfg: DictConfig, *, eval_only: bool, resume: bool, named: bool) -> str:

@@ -12,7 +12,7 @@ from ..model_zoo import find_config
 from .build import build
 from .checkpoint import ReportingCheckpointer
 from .checkpoint_files import newest_checkpoint
-from .config import load_config
+from .config import is_overridden, load_config
 from .launch import resolve_device
 
 __all__ = ["load_trained"]
@@ -42,7 +42,7 @@ def load_trained(
             not finite, or an override is wrong.
     """
     cfg = load_config(str(_config_of(run)), overrides)
-    if any(override.startswith("train.init_checkpoint=") for override in overrides):
+    if is_overridden("train.init_checkpoint", overrides):
         checkpoint = checkpoint or cfg.train.init_checkpoint
         if not checkpoint:
             raise InputError("train.init_checkpoint names no file: leave it out for the newest.")

@@ -162,6 +162,15 @@ def test_saved_checkpoint_resumes(tmp_path: Path) -> None:
     torch.testing.assert_close(second.state_dict(), first.state_dict())
 
 
+def test_a_resume_of_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpointer = ReportingCheckpointer(nn.Linear(2, 2), str(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        checkpointer.resume_or_load("", resume=False)
+        assert not caplog.messages
+        checkpointer.resume_or_load("", resume=True)
+    assert caplog.messages == [f"--resume: {tmp_path} holds no checkpoint: the run begins anew."]
+
+
 def test_another_optimizers_groups_are_told(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     groups = [[model.weight, model.bias], [{"params": [p]} for p in model.parameters()]]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inspire_d2.engine.config import SECTIONS, load_config
+from inspire_d2.engine.config import SECTIONS, is_overridden, load_config
 from inspire_d2.errors import InputError
 
 GOOD = """
@@ -153,6 +153,26 @@ def test_file_that_is_no_config_is_refused(
 def test_missing_config_file_option_is_told() -> None:
     with pytest.raises(InputError, match="--config-file is missing"):
         load_config("")
+
+
+def test_a_flag_after_the_overrides_is_told_first() -> None:
+    with pytest.raises(InputError, match="--config-file stands among the overrides: put flags"):
+        load_config("", ["train.max_iter=1", "--config-file", "x.py"])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.output_dir=x", True),
+        ("train={output_dir: x}", True),
+        ("train={max_iter: 3}", False),
+        ("train.max_iter=3", False),
+        ("train=output_dir", False),
+        ("model={output_dir: x}", False),
+    ],
+)
+def test_what_is_overridden(override: str, expected: bool) -> None:
+    assert is_overridden("train.output_dir", ["model.bias=False", override]) is expected
 
 
 def test_sections_are_the_five() -> None:
