@@ -29,10 +29,17 @@ read_environment() {
 
 # Put what begins with -- into `flags`, which train_net.py wants first, the rest into `overrides`.
 split_arguments() {
-    local word
     flags=() overrides=()
-    for word in "$@"; do
-        case $word in --*) flags+=("$word") ;; *) overrides+=("$word") ;; esac
+    while (($#)); do
+        case $1 in
+            --checkpoint | --config-file | --dist-url | --num-* | --machine-rank)
+                flags+=("${@:1:2}")  # and its value
+                (($# == 1)) || shift
+                ;;
+            --*) flags+=("$1") ;;
+            *) overrides+=("$1") ;;
+        esac
+        shift
     done
 }
 

@@ -139,12 +139,14 @@ def test_slurm_train_ends_with_its_allocation(cluster):
 
 def test_slurm_test_scores_checkpoints(cluster):
     words = ["part", "job", "a.py", "runs/my/model_*.pth", "train.seed=1", "--flag"]
+    words += ["--checkpoint", "b/x=1.pth", "--checkpoint=c.pth", "train.max_iter=2", "--num-gpus"]
     result = cluster.run("slurm_test.sh", *words, codes=(75,), GPUS="2")
     assert result.returncode == 75
     (call,) = cluster.calls()
     assert call[call.index("--slurm") + 1 :] == [
         "--num-gpus", "2", "--config-file", "a.py", "--eval-only", "--checkpoint",
-        "runs/my/model_*.pth", "--flag", "train.seed=1",
+        "runs/my/model_*.pth", "--flag", "--checkpoint", "b/x=1.pth", "--checkpoint=c.pth",
+        "--num-gpus", "train.seed=1", "train.max_iter=2",
     ]  # fmt: skip
 
 
