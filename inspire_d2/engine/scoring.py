@@ -42,16 +42,26 @@ COLUMNS = (
 def find_checkpoints(patterns: Sequence[str]) -> list[str]:
     """Return the files that match names or globs, each once, in order.
 
+    Of a glob the folder that is there as it is written is that folder, brackets or not.
+
     Raises:
         InputError: nothing matches one of them.
     """
     paths: list[str] = []
     for pattern in patterns:
-        found = sorted(glob.glob(pattern)) if not os.path.isfile(pattern) else [pattern]
+        found = [pattern] if os.path.isfile(pattern) else _matching(pattern)
         if not found:
             raise InputError(f"--checkpoint {pattern}: there is no such file.")
         paths += [path for path in found if path not in paths]
     return paths
+
+
+def _matching(pattern: str) -> list[str]:
+    folder = os.path.dirname(pattern)
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    paths = glob.glob(glob.escape(folder) + pattern[len(folder) :])
+    return sorted(path for path in paths if os.path.isfile(path))
 
 
 def score_checkpoints(cfg: DictConfig, paths: Sequence[str]) -> dict[str, Any]:

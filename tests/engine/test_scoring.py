@@ -22,6 +22,12 @@ def test_globs_and_names_each_once(tmp_path: Path) -> None:
     assert [Path(path).name for path in found] == ["model_1.pth", "model_2.pth"]
     # a name that looks like a glob is a file where there is such a file
     assert find_checkpoints([f"{tmp_path}/other[1].pth"]) == [f"{tmp_path}/other[1].pth"]
+    (tmp_path / "model_folder.pth").mkdir()
+    assert find_checkpoints([f"{tmp_path}/model_*.pth"]) == found[:2]
+    (tmp_path / "run [1]" / "sub").mkdir(parents=True)
+    (tmp_path / "run [1]" / "sub" / "a.pth").touch()
+    inside = f"{tmp_path}/run [1]/sub/a.pth"
+    assert find_checkpoints([f"{tmp_path}/run [1]/s*/*.pth"]) == [inside]
     with pytest.raises(InputError, match=r"none\*.pth: there is no such file"):
         find_checkpoints([f"{tmp_path}/none*.pth"])
 
