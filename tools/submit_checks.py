@@ -15,7 +15,8 @@ from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine.checks import check_datasets, check_train_options
 from inspire_d2.engine.config import is_overridden, load_config
 from inspire_d2.engine.config_yaml import check_saveable
-from inspire_d2.engine.launch import check_dist, parse_device
+from inspire_d2.engine.dist import check_dist
+from inspire_d2.engine.launch import parse_device
 from inspire_d2.engine.run_start import check_output_dir, check_resume, find_checkpoint
 from inspire_d2.engine.scoring import find_checkpoints
 from inspire_d2.engine.submission import TrainingJob
@@ -89,8 +90,8 @@ def _prepare_one(
     cfg = load_config(config_file, theirs.opts)
     check_saveable(cfg)
     check_train_options(cfg)
+    parse_device(cfg.train.device or "cpu", processes)
     check_dist(cfg)
-    parse_device(cfg.train.device or "cpu")
     world_size = processes * args.nodes
     batch = cfg.dataloader.train.total_batch_size
     if not theirs.eval_only and batch % world_size:

@@ -17,19 +17,18 @@ from typing import Any
 import torch
 from detectron2.engine import launch
 from detectron2.utils import comm
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..errors import InputError
 from .config import config_digest
+from .dist import backend_of, check_dist, dist_options, on_cpu
 from .group import check_group
 from .rendezvous import Machines, meet
 from .signals import INTERRUPTED, RESUME_ME, forward_signals, stop_signals
 
 __all__ = [
-    "check_dist",
     "check_processes",
-    "dist_options",
     "launch_main",
     "parse_device",
     "resolve_device",
@@ -49,20 +48,36 @@ def resolve_device(name: str | None) -> str:
     """Return the device to run on: ``name``, or the GPU if there is one, else the CPU.
 
     Raises:
-        InputError: ``name`` is no device, or a GPU where there is none.
+        InputError: ``name`` is no device, or a GPU that is not there.
     """
     device = parse_device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"train.device={name}: this machine has no GPU that PyTorch can use.")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError(f"train.device={name}: this machine has no GPU that PyTorch can use.")
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            last = torch.cuda.device_count() - 1
+            raise InputError(f"train.device={name}: this machine's last GPU is cuda:{last}.")
     return str(device)
 
 
-def parse_device(name: str) -> torch.device:
-    """Return a device, which this machine need not have; raise InputError where it is none."""
+def parse_device(name: str, processes: int = 1) -> torch.device:
+    """Return a device, which this machine need not have.
+
+    Raises:
+        InputError: it is none, or one GPU for several ``processes`` of a machine.
+    """
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"train.device={name}: not a device; use cpu or cuda.") from error
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"train.device={name}: not a device; use cpu or cuda.")
+    if device.type == "cuda" and device.index is not None and processes > 1:
+        raise InputError(
+            f"train.device={name} is one GPU for {processes} processes, which need one each: set "
+            "train.device=cuda."
+        )
+    return device
 
 
 def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
@@ -82,8 +97,9 @@ def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
         raise InputError(
             "--num-machines above 1 needs --dist-url tcp://HOST:PORT, the same on every machine."
         )
+    parse_device(cfg.train.get("device") or "cpu", args.num_gpus)
     check_dist(cfg)
-    if dist_options(cfg).backend == "nccl" and not torch.cuda.is_available():
+    if backend_of(cfg) == "nccl" and not torch.cuda.is_available():
         raise InputError("train.dist.backend=nccl: this machine has no GPU that PyTorch can use.")
     gpus = torch.cuda.device_count()
     if torch.cuda.is_available() and args.num_gpus > gpus:
@@ -95,23 +111,6 @@ def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
             f"dataloader.train.total_batch_size={batch} is not a multiple of the {world_size} "
             "processes asked for."
         )
-
-
-def check_dist(cfg: DictConfig) -> None:
-    """Raise InputError where ``train.dist`` is wrong on any machine."""
-    dist = dist_options(cfg)
-    if dist.backend not in (None, "nccl", "gloo"):
-        raise InputError(f"train.dist.backend={dist.backend}: not one of nccl, gloo, null.")
-    if dist.port is not None and not 1 <= dist.port <= 65535:
-        raise InputError(f"train.dist.port={dist.port}: not within 1..65535.")
-    if dist.timeout_s <= 0:
-        raise InputError(f"train.dist.timeout_s={dist.timeout_s}: not above 0.")
-
-
-def dist_options(cfg: DictConfig) -> DictConfig:
-    """Return ``train.dist``, with defaults for what configs saved before it was there lack."""
-    defaults = OmegaConf.create({"port": None, "backend": None, "timeout_s": 1800})
-    return OmegaConf.merge(defaults, cfg.train.get("dist") or {})
 
 
 def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictConfig) -> None:
@@ -141,7 +140,7 @@ def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictCo
     with meet(machines) as url, forward_signals() as asked:
         try:
             launch(
-                _Process(main, identity, dist.backend),
+                _Process(main, identity, backend_of(cfg)),
                 args.num_gpus,
                 num_machines=args.num_machines,
                 machine_rank=args.machine_rank,
@@ -221,7 +220,7 @@ def _guarded(
     stop_signals.install()
     stop_signals.quiet = not comm.is_main_process()
     world_size = comm.get_world_size()
-    if world_size > 1 and not torch.cuda.is_available():
+    if world_size > 1 and (on_cpu(cfg) or not torch.cuda.is_available()):
         # Else every process takes every core.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // comm.get_local_size()))
     # Detectron2 logs a traceback of whatever ends a training.

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from inspire_d2.engine import launch
 from inspire_d2.engine.arguments import argument_parser
+from inspire_d2.engine.dist import backend_of
 from inspire_d2.engine.launch import check_processes, launch_main, resolve_device
 from inspire_d2.engine.slurm import SlurmTask
 from inspire_d2.errors import InputError
@@ -62,7 +63,9 @@ def test_wrong_processes_are_refused(words: list[str], sentence: str) -> None:
         ({"backend": "mpi"}, "train.dist.backend=mpi: not one of nccl, gloo"),
         ({"backend": "nccl"}, "no GPU that PyTorch can use"),
         ({"port": 0}, "train.dist.port=0: not within 1..65535"),
+        ({"port": "x"}, "train.dist.port=x: not within 1..65535"),
         ({"timeout_s": 0}, "train.dist.timeout_s=0: not above 0"),
+        ({"timeout_s": None}, "train.dist.timeout_s=None: not above 0"),
     ],
 )
 def test_wrong_ways_to_meet_are_refused(
@@ -105,8 +108,31 @@ def test_device_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("cpu") == "cpu"
     with pytest.raises(InputError, match="no GPU that PyTorch can use"):
         resolve_device("cuda")
-    with pytest.raises(InputError, match="not a device"):
-        resolve_device("gpu")
+    for name in ("gpu", "mps", "meta", 5.5):
+        with pytest.raises(InputError, match=f"train.device={name}: not a device; use cpu or cuda"):
+            resolve_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert resolve_device("cuda:0") == "cuda:0"
+    with pytest.raises(InputError, match="cuda:9: this machine's last GPU is cuda:0"):
+        resolve_device("cuda:9")
+
+
+def test_processes_have_a_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    cfg, two = config(), arguments("--num-gpus", "2")
+    cfg.train.device = "cuda:1"
+    check_processes(arguments(), cfg)
+    with pytest.raises(InputError, match="cuda:1 is one GPU for 2 processes.*train.device=cuda"):
+        check_processes(two, cfg)
+    for device, backend in ((None, None), ("cuda", None), ("cpu", "gloo")):
+        cfg.train.device = device
+        check_processes(two, cfg)
+        assert backend_of(cfg) == backend
+    cfg.train.dist = {"backend": "nccl"}
+    with pytest.raises(InputError, match="nccl is for GPUs, not for train.device=cpu"):
+        check_processes(two, cfg)
 
 
 def _leave_a_mark(args: argparse.Namespace, cfg: DictConfig) -> None:

@@ -154,6 +154,8 @@ def test_dry_run_of_a_local_run(programs, config, capsys):
         ("--gpus-per-node 2", "--num-gpus 0", "--num-gpus 0: must be 1 or more"),
         ("--nodes 3", "", "total_batch_size=16 is not a multiple of the 3 processes"),
         ("--gpus-per-node 0", "train.device=cuda", "train.device=cuda, but the job has no GPU"),
+        ("--gpus-per-node 2", "train.device=cuda:1", "cuda:1 is one GPU for 2 processes"),
+        ("", "train.seed=5000000000", "train.seed=5000000000 must be"),
         ("", "train.sead=1", "did you mean seed?"),
         ("", "train.seed=1 --resume", "put flags before"),
         ("", "--slurm", "--slurm after -- is for the job to set"),
@@ -197,7 +199,7 @@ def test_the_folder_of_another_run(programs, config, tmp_path, capsys):
     words = ["--", "--config-file", str(config)]
     assert "pass --resume" in refusal(capsys, "--dry-run", *words)
     submit.main(["--dry-run", *words, "--resume"])
-    submit.main(["--dry-run", *words, "--eval-only"])
+    submit.main(["--dry-run", "--nodes", "3", *words, "--eval-only"])
 
 
 def test_an_array_whose_runs_would_meet(programs, tmp_path, capsys):
