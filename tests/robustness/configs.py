@@ -89,7 +89,8 @@ def of_damage(number: int, seed: int, folder: Path) -> list[str]:
     """Lay out a run's config, damaged."""
     content = list(damaged(CONFIG[0].encode(), seed, number + 1))[number]
     (folder / "config.yaml").write_bytes(content)
-    return to_train(json.dumps(sound()).encode(), folder)[2:] + ["--config-file", "config.yaml"]
+    words = to_train(json.dumps(sound()).encode(), folder)
+    return ["--config-file", "config.yaml", *words[2:]]
 
 
 def of_override(override: str, folder: Path) -> list[str]:
