@@ -62,7 +62,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     try:
         OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise InputError(f"config file {path} does not resolve: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"config file {path} does not resolve: {reason}") from error
     return cfg
 
 

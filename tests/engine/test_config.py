@@ -146,8 +146,9 @@ def test_file_that_is_no_config_is_refused(
     path = tmp_path / name
     if text is not None:
         path.write_text(text)
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=sentence) as error:
         load_config(str(path))
+    assert "\n" not in str(error.value)
 
 
 def test_missing_config_file_option_is_told() -> None:
