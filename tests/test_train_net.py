@@ -16,9 +16,10 @@ from inspire_d2.data import prepare, splits
 from inspire_d2.data.synthetic import write_synthetic_set
 from inspire_d2.engine import trainer
 from inspire_d2.engine.arguments import argument_parser
-from inspire_d2.engine.config import load_config
+from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.engine.hooks import MemoryMonitor
 from inspire_d2.engine.signals import CODES, RESUME_ME, stop_signals
+from inspire_d2.engine.slurm import SlurmTask
 from inspire_d2.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -219,6 +220,38 @@ def test_wrong_input_is_told_before_anything_is_built(
         train_net.prepare(argument_parser().parse_args(options))
     assert sentence in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_config_that_cannot_be_saved_is_told_before_anything_is_written(
+    data: Path, tmp_path: Path
+) -> None:
+    text = f"""
+from detectron2.config import LazyConfig
+own = LazyConfig.load({CONFIG!r})
+model, dataloader, optimizer = own.model, own.dataloader, own.optimizer
+lr_multiplier, train = own.lr_multiplier, own.train
+optimizer.params.lr_factor_func = lambda name: 1.0
+"""
+    (tmp_path / "mine.py").write_text(text)
+    options = ["--config-file", str(tmp_path / "mine.py"), *words(data, tmp_path / "run")]
+    with pytest.raises(InputError, match="optimizer.params.lr_factor_func of the config, <func"):
+        train_net.prepare(argument_parser().parse_args(options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_moved_is_not_begun_anew(data: Path, tmp_path: Path) -> None:
+    options = ["--config-file", CONFIG, *words(data, tmp_path / "before")]
+    cfg = train_net.prepare(argument_parser().parse_args(["--resume", *options]))  # as a job may
+    (tmp_path / "before").rename(tmp_path / "moved")
+    save_config(cfg, str(tmp_path / "moved" / "config.yaml"))
+    (tmp_path / "moved" / "model_0000001.pth").touch()
+    options = ["--config-file", str(tmp_path / "moved" / "config.yaml")]
+    with pytest.raises(InputError, match=f"add train.output_dir={tmp_path}/moved to go on there"):
+        train_net.prepare(argument_parser().parse_args(["--resume", *options]))
+    args = argument_parser().parse_args(options)
+    args.slurm_task = SlurmTask("71", num_machines=1, rank=0, restarts=1, token="71.0.1")
+    train_net.prepare(args)  # a new run from that config, stopped before its first checkpoint
+    assert args.resume
 
 
 def test_images_that_are_gone_are_named(data: Path, tmp_path: Path) -> None:

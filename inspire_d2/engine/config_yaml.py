@@ -90,8 +90,8 @@ def check_saveable(cfg: DictConfig) -> None:
             shown = " ".join(repr(value).split())[:100]
             raise InputError(
                 f"{key} of the config, {shown}, cannot be saved in config.yaml, which resuming, "
-                "scoring and predicting need: name a function or class that can be imported, with "
-                "arguments as L(function)(...)."
+                "scoring and predicting need: write plain values, and functions or classes that "
+                "can be imported, with arguments as L(function)(...)."
             )
 
 
@@ -101,7 +101,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
         items = node.items() if isinstance(node, dict) else enumerate(node)
         for key, value in items:
             yield from _leaves(value, f"{path}.{key}" if path else str(key))
-    elif node is not None and not isinstance(node, str | int | float):
+    elif type(node) not in (str, int, float, bool, type(None)):
         yield path, node
 
 

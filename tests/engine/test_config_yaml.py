@@ -97,6 +97,7 @@ def test_saved_configs_are_read(name: str, tmp_path: Path) -> None:
         ("optimizer.params.f = partial(max, 1)", "optimizer.params.f"),
         ("optimizer.params.f = lambda name: 1.0", "optimizer.params.f"),
         ("def f(): pass\noptimizer._target_ = f", "optimizer._target_"),
+        ("import numpy\nmodel['rate'] = numpy.float64(2)", "model.rate"),
         ("model['parts'] = [dict(a=1), dict(b=object())]", "model.parts.1.b"),
     ],
 )
