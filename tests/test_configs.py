@@ -143,6 +143,17 @@ def test_coco_schedule(name: str) -> None:
     assert cfg.train.lr_scaling.batch_size == cfg.dataloader.train.total_batch_size
 
 
+@pytest.mark.parametrize("pyramid", ["fpn", "inspire"])
+def test_polyps_on_eight_gpus_train_as_coco_does(pyramid: str) -> None:
+    """From the same weights at the same rate: what is frozen, and for how many images."""
+    polyp = load_config(str(CONFIGS / f"polyp/mask_rcnn_r50_{pyramid}.py"))
+    coco = load_config(str(CONFIGS / f"coco/mask_rcnn_r50_{pyramid}_1x.py"))
+    for cfg in (polyp, coco):
+        assert cfg.model.backbone.bottom_up.freeze_at == 2
+        assert cfg.optimizer.lr == 0.02 and cfg.train.lr_scaling.batch_size == 16
+        assert cfg.train.init_checkpoint == polyp.train.init_checkpoint
+
+
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if "inspire" in n and "demo" not in n and "100ep" not in n]
 )

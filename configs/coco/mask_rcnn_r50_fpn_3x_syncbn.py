@@ -1,4 +1,8 @@
-"""Mask R-CNN with batch norm over all GPUs, ResNet-50, 3x."""
+"""Mask R-CNN with batch norm over all GPUs, ResNet-50, 3x.
+
+Detectron2's yaml also estimates the statistics anew before it scores (TEST.PRECISE_BN); here they
+are training's running ones.
+"""
 
 from detectron2.config import LazyCall as L
 

@@ -1,4 +1,7 @@
-"""The baseline with FPN replaced by INSPIRE, whose passes share no batch norm."""
+"""The baseline with FPN replaced by INSPIRE, whose passes share no batch norm.
+
+As the baseline, without Detectron2's TEST.PRECISE_BN.
+"""
 
 from inspire_d2.modeling import InspireFPN
 

@@ -9,6 +9,8 @@ from ..common.train import train
 
 model = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
 model.roi_heads.num_classes = 1
+# The stem and res2 stay ImageNet's, as on COCO
+model.backbone.bottom_up.freeze_at = 2
 
 dataloader.train.mapper.image_format = "BGR"
 dataloader.train.mapper.augmentations[0].short_edge_length = (320, 384, 448, 512, 576)
@@ -17,6 +19,7 @@ dataloader.test.mapper.augmentations[0].update(short_edge_length=448, max_size=8
 # 2 images a GPU x 8 GPUs; SGD's 0.02 is Detectron2's rate for 16 images
 dataloader.train.total_batch_size = 16
 dataloader.train.num_workers = 4
+train.lr_scaling.batch_size = 16
 
 train.output_dir = "runs/polyp/mask_rcnn_r50_fpn"
 train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
