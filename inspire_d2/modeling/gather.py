@@ -63,7 +63,7 @@ def gather(coarse: torch.Tensor, reads: RowReads | GridReads) -> torch.Tensor:
         read = sum(table[rows[:, k].long()] * weights[:, k, None] for k in range(per_read))
     else:
         read = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
-    return read.view(*reads.rows.shape[:3], -1).permute(0, 3, 1, 2)
+    return read.view(*reads.rows.shape[:3], coarse.shape[1]).permute(0, 3, 1, 2)
 
 
 def _sample(coarse: torch.Tensor, reads: GridReads) -> torch.Tensor:

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ __all__ = ["InspireFPN"]
 
 ALIGN = {"flow": FlowAlign, "deform": DeformAlign, "none": UpsampleAlign}
 FEEDBACK = ("shared", "separate")
+FUSE = ("sum", "avg")
 MIN_HIDDEN = 8
 
 # What a step makes: the bottom-up's features, and the pyramid's maps, fine to coarse.
@@ -87,6 +89,9 @@ class InspireFPN(FPN):
             raise ValueError(f"align must be one of {', '.join(ALIGN)}, got {align!r}.")
         if feedback not in FEEDBACK:
             raise ValueError(f"feedback must be one of {', '.join(FEEDBACK)}, got {feedback!r}.")
+        if fuse_type not in FUSE:
+            raise ValueError(f"fuse_type must be one of {', '.join(FUSE)}, got {fuse_type!r}.")
+        _check_features(bottom_up, in_features, top_block)
         super().__init__(
             bottom_up, in_features, out_channels, norm, top_block, fuse_type, square_pad
         )
@@ -285,3 +290,20 @@ class InspireFPN(FPN):
         if self._feedback == "separate":
             return getattr(self, f"feedback_{name}")
         return getattr(self.bottom_up, name)
+
+
+def _check_features(bottom_up: Backbone, names: Sequence[str], top_block: nn.Module | None) -> None:
+    """Raise ValueError unless the bottom-up has the features that are read, of strides in order."""
+    shapes = bottom_up.output_shape()
+    unknown = [name for name in names if name not in shapes]
+    if unknown:
+        raise ValueError(
+            f"in_features names {unknown[0]}, but the bottom-up gives {', '.join(shapes)}."
+        )
+    strides = [shapes[name].stride for name in names]
+    if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
+        raise ValueError(f"in_features must be of strides that double, got {names}, {strides}.")
+    read = None if top_block is None else top_block.in_feature
+    outputs = [f"p{int(math.log2(stride))}" for stride in strides]
+    if read is not None and read not in (*outputs, *shapes):
+        raise ValueError(f"top_block reads {read}, which is none of {', '.join(outputs)}.")

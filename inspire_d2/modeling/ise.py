@@ -80,7 +80,9 @@ class FeatureEnhancement(nn.Module):
         )
         with torch.no_grad():
             self.depthwise.weight[:, 0, 1, 1] += 1  # begins as a pixel and some of its neighbours
-        groups = hidden_channels // math.gcd(hidden_channels, GROUP_CHANNELS)
+        together = math.gcd(hidden_channels, GROUP_CHANNELS)
+        # A channel of one pixel alone has no statistics to normalise by.
+        groups = hidden_channels // together if together > 1 else 1
         self.norm = nn.GroupNorm(groups, hidden_channels)
         self.output = nn.Conv2d(hidden_channels, out_channels, 1, bias=False)
         nn.init.zeros_(self.output.weight)

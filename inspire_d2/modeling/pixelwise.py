@@ -29,7 +29,7 @@ def project(
     weight = weight.to(x.dtype).expand(batch, -1, -1).transpose(1, 2)
     rows = as_rows(x)
     out = torch.bmm(rows, weight) if onto is None else torch.baddbmm(as_rows(onto), rows, weight)
-    return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    return out.view(batch, height, width, out.shape[2]).permute(0, 3, 1, 2)
 
 
 def as_rows(x: torch.Tensor) -> torch.Tensor:

@@ -172,6 +172,7 @@ def test_state_goes_round(options: dict[str, Any]) -> None:
     [
         ({"align": "bilinear"}, "align.*flow.*bilinear"),
         ({"feedback": "twice"}, "feedback.*shared.*twice"),
+        ({"fuse_type": "max"}, "fuse_type.*sum, avg.*max"),
         ({"steps": 0}, "steps.*0"),
         ({"steps": -1}, "steps.*-1"),
         ({"steps": 1.5}, "steps.*1.5"),
@@ -186,6 +187,40 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 def test_fewer_than_two_levels_are_refused(names: list[str]) -> None:
     with pytest.raises(ValueError, match="in_features"):
         InspireFPN(TinyBottomUp(3), names, 8)
+
+
+@pytest.mark.parametrize(
+    ("names", "top_block", "message"),
+    [
+        (["stem", "other"], None, "in_features names other.*gives stem, early, mid"),
+        (["stem", "mid"], None, r"strides that double.*\[2, 8\]"),
+        (["mid", "early"], None, r"strides that double.*\[8, 4\]"),
+        (["early", "early"], None, r"strides that double.*\[4, 4\]"),
+        (["stem", "early"], LastLevelMaxPool(), "top_block reads p5.*none of p1, p2"),
+        (["stem", "early"], LastLevelP6P7(8, 8), "top_block reads res5.*none of p1, p2"),
+    ],
+)
+def test_features_that_do_not_fit_are_named(
+    names: list[str], top_block: torch.nn.Module | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        InspireFPN(TinyBottomUp(3), names, 8, top_block=top_block)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("align", ALIGNS)
+def test_no_images_have_empty_maps(align: str, steps: int) -> None:
+    module = resnet_pyramid(align=align, steps=steps)
+    shapes = {name: value.shape[1:] for name, value in module(image(1, 3, 64, 96)).items()}
+    outputs = module(image(0, 3, 64, 96))
+    assert {name: value.shape for name, value in outputs.items()} == {
+        name: (0, *shape) for name, shape in shapes.items()
+    }
+
+
+def test_odd_channels_train_on_images_of_one_pixel_a_level() -> None:
+    module = resnet_pyramid(out_channels=17).train()
+    assert all(torch.isfinite(value).all() for value in module(image(1, 3, 32, 32)).values())
 
 
 @pytest.mark.parametrize("align", ["flow", "none"])
