@@ -28,75 +28,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))  # works without an install
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
+from tools.study_run import CONFIGS, REPOSITORY, Run, config_of
 from tools.study_variants import VARIANTS, Variant, defined, overridden
 
-# Task: the config without INSPIRE, and the one with it.
-CONFIGS = {
-    "semantic": ("semantic_fpn_r18_plain", "semantic_fpn_r18_inspire"),
-    "unet": ("unet_r18_plain", "unet_r18_inspire"),
-    "detection": ("mask_rcnn_r18_fpn", "mask_rcnn_r18_inspire"),
-}
 QUICK = {
     "iterations": 20, "centres": ["C6"], "seeds": [0], "variants": ["plain", "steps1", "steps2"],
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: a variant and a seed, with one centre held out."""
-
-    task: str
-    variant: str
-    changes: Variant
-    centre: str
-    seed: int
-    folder: Path
-    data: Path
-
-    def command(self, args: argparse.Namespace) -> list[str]:
-        """Return the train_net.py command that runs it, or goes on with it."""
-        config = CONFIGS[self.task][self.changes.inspire]
-        command = [sys.executable, "train_net.py", "--config-file", f"configs/polyp/{config}.py"]
-        if (self.folder / "last_checkpoint").exists():
-            command.append("--resume")
-        for split, name in (("train", "train"), ("test", "val")):
-            json_file = self.data / self.centre / f"{name}.json"
-            dataset = f"dataloader.{split}.dataset"  # apart: a path may hold braces
-            command += [f"{dataset}.name=study_{self.centre}_{name}"]
-            command += [f"{dataset}.json_file={json_file}", f"dataloader.{split}.num_workers=1"]
-        return [*command, f"train.output_dir={self.folder}", *self.overrides(args)]
-
-    def overrides(self, args: argparse.Namespace) -> list[str]:
-        """Return what makes its training another than the config's."""
-        return [
-            f"train.init_checkpoint={args.weights}",
-            f"train.seed={self.seed}",
-            f"train.max_iter={round(args.iterations * self.changes.length)}",
-            *self.changes.overrides,
-        ]
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has been scored, of weights that its last iteration left.
-
-        One that fails in that very iteration is scored, too, before it says so.
-        """
-        last = self.folder / "last_checkpoint"
-        return (
-            (self.folder / "evaluation.json").exists()
-            and last.exists()
-            and last.read_text().strip() == "model_final.pth"
-        )
-
-    def __str__(self) -> str:
-        return f"{self.centre}/{self.variant}/seed{self.seed}"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -213,11 +155,6 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
                 "iteration alone: leave it 0."
             )
     args.weights, args.output = args.weights.resolve(), args.output.resolve()
-
-
-def config_of(task: str, inspire: bool) -> Path:
-    """Return the path of a task's config, with INSPIRE or without it."""
-    return REPOSITORY / "configs" / "polyp" / f"{CONFIGS[task][inspire]}.py"
 
 
 def prepare(centre: str, root: Path, folder: Path) -> None:
