@@ -24,6 +24,7 @@ results/*.json (one a run), table.md and gains.png.
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -50,6 +51,8 @@ def main(argv: list[str] | None = None) -> None:
         except KeyboardInterrupt:
             say("interrupted; the same command goes on, and writes the table")
             code = 130
+        except OSError as error:
+            raise InputError(f"{error}.") from error  # of a folder that cannot be written to
     sys.exit(code)
 
 
@@ -143,8 +146,9 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
         raise InputError("--seeds must be 0 or more, and below 2^32.")
     if args.iterations is None:
         args.iterations = load_config(str(config_of(args.task, inspire=False))).train.max_iter
-    for key in ("centres", "seeds", "variants"):
-        if len(set(getattr(args, key))) < len(getattr(args, key)):
+    together = ["+".join(sorted(centre.split("+"))) for centre in args.centres]
+    for key, named in (("centres", together), ("seeds", args.seeds), ("variants", args.variants)):
+        if len(set(named)) < len(named):
             raise InputError(f"--{key} names one twice.")  # two runs in one folder
     for name in args.variants:  # a typing error, before any run
         variant = variants[name]
@@ -179,7 +183,7 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
     say(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished already")
     if args.dry_run:
         for run in waiting:
-            print(" ".join(map(str, run.command(args))))
+            print(shlex.join(run.command(args)))
         return []
     running: dict[subprocess.Popen[bytes], Run] = {}
     failed, done, start = [], 0, time.monotonic()

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -270,6 +271,8 @@ def test_a_path_is_taken_as_it_is(weights: Path, output: Path) -> None:
     folder = odd / "runs/semantic/C1/plain/seed0"
     run = Run("semantic", "plain", VARIANTS["plain"], "C1", 0, folder, odd / "data")
     command = run.command(argparse.Namespace(weights=weights, iterations=9))
+    (printed,) = map(shlex.split, done.stdout.splitlines())
+    assert f"train.output_dir={folder}" in printed and len(printed) == len(command)
     cfg = load_config(str(ROOT / command[3]), command[4:])
     assert cfg.train.output_dir == str(run.folder)
     for split, name in (("train", "train"), ("test", "val")):
@@ -287,6 +290,14 @@ def test_a_run_too_short_to_be_timed_has_no_time(weights: Path, output: Path) ->
     assert plain == ["-", "-"] and steps1 == ["3.00", "-"]
 
 
+def test_a_folder_that_cannot_be_written_to(weights: Path, output: Path) -> None:
+    (output / "runs").touch()
+    done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
+                 "--variants", "plain")  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "Not a directory" in done.stderr
+
+
 def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path) -> None:
     twice = ["mine", "steps1", "a=1"]
     for arguments, message in (
@@ -302,6 +313,7 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
         (["--weights", weights, "--define", *twice, "--define", *twice], "take a new name"),
         (["--weights", weights, "--seeds", 0, 1, 0], "--seeds names one twice"),
         (["--weights", weights, "--centres", "C1", "C1"], "--centres names one twice"),
+        (["--weights", weights, "--centres", "C1+C2", "C2+C1"], "--centres names one twice"),
         (["--weights", weights, "--variants", "plain", "plain"], "--variants names one twice"),
         (["--weights", weights, "--root", tmp_path], "give that --root"),
         (["--weights", weights, "--overrides", "train.eval_period=50"], "the last iteration alone"),
