@@ -10,15 +10,9 @@ from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
 from inspire_d2.errors import InputError
+from inspire_d2.findings import as_instances, check_regions, draw, masks_of
 from inspire_d2.modeling import InspireFPN
-from inspire_d2.predictor import (
-    Predictor,
-    as_instances,
-    check_regions,
-    draw,
-    masks_of,
-    read_image,
-)
+from inspire_d2.predictor import Predictor, read_image
 from inspire_d2.visualization.pyramid import Record, record
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "Found", "Shown", "find", "show"]

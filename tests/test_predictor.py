@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
-from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch import nn
 
@@ -19,7 +18,8 @@ from inspire_d2.data.synthetic import make_image
 from inspire_d2.data.video import read_video
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.errors import InputError
-from inspire_d2.predictor import Predictor, as_instances, masks_of, read_image
+from inspire_d2.findings import as_instances
+from inspire_d2.predictor import Predictor, read_image
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO = CONFIGS / "polyp" / "demo_mask_rcnn_inspire.py"
@@ -226,23 +226,6 @@ def test_categories_are_the_data_sets() -> None:
     assert categories[79] == {"id": 90, "name": "toothbrush"}
     polyps = Predictor(load_config(str(DEMO)), nn.Identity()).categories
     assert polyps == [{"id": 1, "name": "polyp"}]
-
-
-def test_maps_and_boxes_become_masks() -> None:
-    probability = np.zeros((20, 30), np.float32)
-    probability[2:10, 3:9] = 0.9
-    probability[12:14, 20:22] = 0.9  # too small to be one
-    instances = as_instances(probability, 0.5)
-    assert instances.pred_boxes.tensor.tolist() == [[3, 2, 9, 10]]
-    assert instances.scores.tolist() == pytest.approx([0.9])
-    assert masks_of(instances, 0.5)[0, 2:10, 3:9].all()
-    assert masks_of(instances, 0.5).sum() == 48
-    boxes = Instances((20, 30))
-    boxes.pred_boxes = Boxes(torch.tensor([[3.2, 1.9, 9.4, 10.1], [0, 0, 5, 5]]))
-    boxes.scores = torch.tensor([0.9, 0.3])
-    assert masks_of(boxes, 0.5).sum() == 48
-    assert len(masks_of(boxes, 0.2)) == 2
-    assert len(as_instances(np.zeros((20, 30), np.float32), 0.5)) == 0
 
 
 def test_a_video_that_breaks_off_is_told_after_its_frames(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def predict_all(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     import inspire_d2
-    from inspire_d2.predictor import check_regions
+    from inspire_d2.findings import check_regions
 
     if not 0 <= args.threshold <= 1 or args.batch_size < 1:
         raise InputError("--threshold must be in 0..1, --batch-size 1 or more.")
@@ -256,7 +256,7 @@ class Output(contextlib.ExitStack):
         from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
         from inspire_d2.data.images import write_image
-        from inspire_d2.predictor import as_instances, draw, masks_of
+        from inspire_d2.findings import as_instances, draw, masks_of
 
         what, source, threshold = self.args.what, picture.source, self.args.threshold
         instances = as_instances(result, threshold)

@@ -11,7 +11,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 
 from inspire_d2.errors import InputError
-from inspire_d2.predictor import BLUE, read_image
+from inspire_d2.findings import BLUE
+from inspire_d2.predictor import read_image
 from inspire_d2.report.truth import Item, Thing
 from inspire_d2.visualization.grid import TRUTH_COLOUR
 

@@ -23,7 +23,7 @@ from PIL import Image
 import inspire_d2
 from inspire_d2.data.synthetic import make_image
 from inspire_d2.engine.config import load_config, save_config
-from inspire_d2.predictor import masks_of
+from inspire_d2.findings import masks_of
 
 from ..browser import contrast_of
 

@@ -208,7 +208,7 @@ def test_more_regions_than_memory_holds(
     both = np.maximum(disc(20), disc(70))
     for name, image in (("one", disc(20)), ("two", both)):
         assert cv2.imwrite(str(tmp_path / "in" / f"{name}.png"), image)
-    monkeypatch.setattr("inspire_d2.predictor.MAX_REGION_BYTES", both[:, :, 0].size)
+    monkeypatch.setattr("inspire_d2.findings.MAX_REGION_BYTES", both[:, :, 0].size)
     assert code_of(tmp_path) == 2
     assert "two.png: At a least score of 0.50 there are 2 regions" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["one.png"]
