@@ -54,7 +54,8 @@ setup(
     ],
     package_data={"inspire_d2.report": ["templates/*"]},
     py_modules=[
-        f"inspire_d2.scripts.{script}" for script in (*COMMANDS.values(), "tools.submit_checks")
+        f"inspire_d2.scripts.{script}"
+        for script in (*COMMANDS.values(), "tools.predict_output", "tools.submit_checks")
     ],
     entry_points={
         "console_scripts": [

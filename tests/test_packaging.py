@@ -151,7 +151,7 @@ def test_wheel_holds_package_configs_and_scripts_alone(wheel: Path) -> None:
     assert parts["configs"] == files_under(ROOT / "configs")
     assert parts["scripts"] == {
         *COMMANDS.values(),
-        *("tools/__init__.py", "tools/submit_checks.py"),
+        *("tools/__init__.py", "tools/predict_output.py", "tools/submit_checks.py"),
     }
     assert {"licenses/LICENSE", "licenses/NOTICE", "entry_points.txt"} <= parts["info"]
 
