@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from inspire_d2.data.images import misread, unreadable, upright_size
-from inspire_d2.data.masks import THRESHOLD, mask_levels, why_not_a_mask
+from inspire_d2.data.masks import THRESHOLD, is_in_alpha, mask_levels, why_not_a_mask
 
 __all__ = ["CONNECTIVITY", "Reading", "mask_to_instances", "read_pair"]
 
@@ -27,8 +27,9 @@ class Reading:
     """What was read from an image and its mask.
 
     ``digest`` is the sha256 of both files' sha256; ``instances`` are COCO annotations without ids;
-    ``specks`` counts the components that were too small; ``problem`` is (kind, detail) when the
-    pair cannot be used.
+    ``specks`` counts the components that were too small; ``in_alpha`` says that the mask seems to
+    be its transparency, which is not read; ``problem`` is (kind, detail) when the pair cannot be
+    used.
     """
 
     width: int = 0
@@ -36,6 +37,7 @@ class Reading:
     digest: str = ""
     instances: list[dict[str, Any]] = field(default_factory=list)
     specks: int = 0
+    in_alpha: bool = False
     problem: tuple[str, str] | None = None
 
 
@@ -66,7 +68,7 @@ def read_pair(image_file: Path, mask_file: Path, min_area: int) -> Reading:
         return Reading(problem=("masks that are not black and white", f"{mask_file} ({complaint})"))
     instances, specks = mask_to_instances(levels > THRESHOLD, min_area)
     digest = hashlib.sha256(image_hash + mask_hash).hexdigest()
-    return Reading(width, height, digest, instances, specks)
+    return Reading(width, height, digest, instances, specks, is_in_alpha(mask, levels))
 
 
 def mask_to_instances(mask: np.ndarray, min_area: int) -> tuple[list[dict[str, Any]], int]:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-__all__ = ["THRESHOLD", "mask_levels", "why_not_a_mask"]
+__all__ = ["THRESHOLD", "is_in_alpha", "mask_levels", "why_not_a_mask"]
 
 THRESHOLD = 127  # a pixel above it is polyp
 NEAR_BLACK, NEAR_WHITE = 7, 248  # JPEG noise stays below and above
@@ -39,6 +39,14 @@ def mask_levels(mask: Image.Image) -> np.ndarray:
         wide = np.asarray(mask).astype(np.int64)
         return (wide // 257 if wide.max() > 255 else wide).clip(0, 255).astype(np.uint8)
     return np.asarray(mask.convert("L"))
+
+
+def is_in_alpha(mask: Image.Image, levels: np.ndarray) -> bool:
+    """Whether a mask of levels (H, W) has one level, and is transparent in some pixels alone."""
+    if mask.mode not in ("LA", "RGBA") or np.ptp(levels) > 0:
+        return False
+    low, high = mask.getchannel("A").getextrema()
+    return low < high
 
 
 def why_not_a_mask(levels: np.ndarray, min_area: int, lossy: bool) -> str | None:

@@ -67,6 +67,7 @@ def prepare_polyps(
         if readings[pair.name].problem:
             problems.add(*readings[pair.name].problem)
     problems.raise_if_any()
+    _warn_of_masks(readings)
 
     if isinstance(split, RatioSplit | ListSplit | ColumnSplit):
         left_out = len(pairs) - sum(len(part) for part in parts.values())
@@ -106,6 +107,25 @@ def _with_index(pairs: list[Pair], root: Path, index: Path | None, needed: bool)
     if lacking and not needed:
         warn(f"the index {file} lacks {len(lacking)} images: {first_few(lacking)}")
     return known
+
+
+def _warn_of_masks(readings: Mapping[str, Reading]) -> None:
+    """Warn of masks in their transparency, and where nearly all are white in more than half."""
+    if in_alpha := [name for name, reading in readings.items() if reading.in_alpha]:
+        warn(
+            f"{len(in_alpha)} masks are of one colour and differ in their transparency alone, which"
+            f" is not read: {first_few(in_alpha)}; save them as 0 and 255"
+        )
+    white = [
+        sum(one["area"] for one in reading.instances) > reading.width * reading.height / 2
+        for reading in readings.values()
+        if reading.instances
+    ]
+    if sum(white) > 0.9 * len(white):
+        warn(
+            f"{sum(white)} of {len(white)} masks are white in more than half of their pixels: white"
+            " is taken for polyp; where it is the background, invert them"
+        )
 
 
 def _cvc_warnings(pairs: Sequence[Pair]) -> list[str]:

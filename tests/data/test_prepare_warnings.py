@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 
 @pytest.fixture
@@ -78,3 +80,29 @@ def test_an_index_that_does_not_fit(
     lacking, leak = warnings_of(*arguments, "--ratio", 0.5)
     assert "lacks 2 images: a8, a9" in lacking
     assert "1 of 1 values of sequence (s)" in leak
+
+
+def test_masks_whose_background_is_white(
+    kvasir: Path, warnings_of: Callable[..., list[str]]
+) -> None:
+    for file in (kvasir / "masks").iterdir():
+        inverted = ImageOps.invert(Image.open(file).convert("L"))
+        inverted.save(file)
+        assert np.mean(np.asarray(inverted) > 127) > 0.5
+    (said,) = warnings_of("--layout", "kvasir", "--root", kvasir, "--all", "test")
+    assert "10 of 10 masks are white in more than half of their pixels" in said
+
+
+def test_masks_in_their_transparency(kvasir: Path, warnings_of: Callable[..., list[str]]) -> None:
+    for number, file in enumerate(sorted((kvasir / "masks").iterdir())):
+        alpha = Image.open(file).convert("L")
+        black = Image.new("L", alpha.size)
+        if number < 2:  # the mask is its transparency
+            Image.merge("LA", (black, alpha)).save(file)
+        elif number == 2:  # black, and nothing else
+            Image.merge("LA", (black, black)).save(file)
+        else:  # transparent where there is no polyp, as some tools write it
+            Image.merge("RGBA", (alpha,) * 4).save(file)
+    (said,) = warnings_of("--layout", "kvasir", "--root", kvasir, "--all", "test")
+    assert "2 masks are of one colour and differ in their transparency alone" in said
+    assert "a0, a1;" in said
