@@ -9,14 +9,10 @@ blocks with stride_in_1x1=False.
 """
 
 import argparse
-import contextlib
-import os
 import pickle
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
@@ -25,6 +21,7 @@ import torch
 import torchvision
 
 from inspire_d2.errors import InputError, exit_on_input_error
+from inspire_d2.files import written_in_one_step
 
 RENAMES = (
     (r"^(conv1|bn1)\.", r"stem.\1."),
@@ -85,26 +82,6 @@ def main(argv: list[str] | None = None) -> None:
             content = {"model": tensors, "__author__": "torchvision", "matching_heuristics": True}
             pickle.dump(content, file)
         print(f"wrote {len(tensors)} tensors to {args.output}")
-
-
-@contextlib.contextmanager
-def written_in_one_step(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` when the block ends.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            yield file
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """Predictions as NIfTI: label maps on the source's own grid."""
 
-import contextlib
 import gzip
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 from inspire_d2.data.mri_files import BadFileError, read_header
 from inspire_d2.data.mri_index import stored_shape
 from inspire_d2.errors import InputError
+from inspire_d2.files import written_in_one_step
 
 __all__ = ["restore", "write_label_map"]
 
@@ -57,16 +56,8 @@ def write_label_map(entry: Mapping[str, Any], label_map: np.ndarray, path: Path 
     content = image.to_bytes()
     if path.name.endswith(".gz"):
         content = gzip.compress(content, 6, mtime=0)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    with written_in_one_step(path) as file:
+        file.write(content)
 
 
 def _reference_header(entry: Mapping[str, Any]) -> nib.Nifti1Header | None:

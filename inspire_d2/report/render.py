@@ -1,17 +1,15 @@
 """From a page's parts to one HTML file."""
 
 import base64
-import contextlib
 import datetime
 import hashlib
-import os
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import inspire_d2
-from inspire_d2.errors import InputError
+from inspire_d2.files import written_in_one_step
 from inspire_d2.report.blocks import Page
 
 __all__ = ["render", "write_page"]
@@ -48,13 +46,5 @@ def write_page(html: str, path: Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(html, encoding="utf-8", errors="replace")  # of names that are no UTF-8
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    with written_in_one_step(path) as file:
+        file.write(html.encode(errors="replace"))  # of names that are no UTF-8

@@ -91,7 +91,7 @@ def test_ctrl_c_leaves_nothing(
 
     output = tmp_path / "page.html"
     output.write_text("mine")
-    monkeypatch.setattr("inspire_d2.report.render.os.replace", interrupt)
+    monkeypatch.setattr("inspire_d2.files.os.replace", interrupt)
     with pytest.raises(SystemExit) as ended:
         main([str(run), "--output", str(output), "--force"])
     assert ended.value.code == 130
