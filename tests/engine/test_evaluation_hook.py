@@ -7,27 +7,19 @@ import pytest
 import torch
 from detectron2.engine import HookBase, SimpleTrainer
 from detectron2.utils.events import get_event_storage
-from torch import nn
 
 from inspire_d2.engine.checkpoint import ReportingCheckpointer
 from inspire_d2.engine.checkpointing import CheckpointHook
 from inspire_d2.engine.evaluation_hook import EvaluationHook
 from inspire_d2.engine.signals import RESUME_ME, stop_signals
 
+from .losses import Losses
+
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     yield
     stop_signals.__init__()
-
-
-class Losses(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, batch: list[dict]) -> dict[str, torch.Tensor]:
-        return {"loss": (self.weight**2).sum()}
 
 
 class Failing(HookBase):
