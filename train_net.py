@@ -126,5 +126,7 @@ if __name__ == "__main__":
             start.watch(config.train.output_dir)
 
             from inspire_d2.engine.launch import launch_main
+            from inspire_d2.engine.run_lock import run_lock
 
-            launch_main(main, arguments, config)
+            with run_lock(config.train.output_dir, arguments):
+                launch_main(main, arguments, config)

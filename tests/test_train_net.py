@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -278,3 +279,24 @@ def test_command_ends_with_one_line_and_code_2() -> None:
     assert process.returncode == 2
     assert process.stderr.splitlines()[-1] == "error: config file gone.py does not exist."
     assert "Traceback" not in process.stderr
+
+
+def test_a_second_run_in_one_folder_is_refused(data: Path, tmp_path: Path) -> None:
+    holder = (
+        "import argparse, sys; from inspire_d2.engine.run_lock import run_lock\n"
+        "with run_lock(sys.argv[1], argparse.Namespace(machine_rank=0, slurm_task=None)):\n"
+        "    print(flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, str(REPOSITORY / "train_net.py"), "--config-file", CONFIG]
+    with subprocess.Popen([sys.executable, "-c", holder, tmp_path], **pipes) as first:
+        first.stdout.readline()
+        second = subprocess.run(
+            command + words(data, tmp_path), capture_output=True, text=True, cwd=REPOSITORY
+        )
+        first.stdin.close()
+    assert second.returncode == 2
+    told = f"error: process {first.pid} on .* is writing to {tmp_path}: wait for its end, or take "
+    assert re.match(told, second.stderr.splitlines()[-1])
+    assert "Traceback" not in second.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
