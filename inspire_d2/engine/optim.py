@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from ..errors import InputError, first_few
 
-__all__ = ["bottom_up_lr", "hyperparameters", "keep_hyperparameters", "scale_lr"]
+__all__ = ["bottom_up_lr", "check_kind", "hyperparameters", "keep_hyperparameters", "scale_lr"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,21 @@ def scale_lr(cfg: DictConfig) -> float:
         rate,
     )
     return scaled
+
+
+def check_kind(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Raise InputError if a state is of another kind of optimizer: a hook before it is loaded.
+
+    It both lacks values and has others; one of them alone is another version of PyTorch.
+    """
+    ours, theirs = optimizer.param_groups[0].keys(), state["param_groups"][0].keys()
+    lacking, others = sorted(ours - theirs), sorted(theirs - ours - {"initial_lr"})
+    if lacking and others:
+        raise InputError(
+            f"the checkpoint's optimizer has {first_few(others)} in place of {first_few(lacking)} "
+            f"of {type(optimizer).__name__}: go on with the run's own optimizer, or begin another "
+            "run with train.init_checkpoint=FILE."
+        )
 
 
 def hyperparameters(optimizer: Optimizer) -> list[dict[str, Any]]:

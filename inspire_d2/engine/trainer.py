@@ -23,7 +23,7 @@ from .checkpointing import CheckpointHook
 from .evaluation_hook import EvaluationHook
 from .hooks import EarlyEstimate, MemoryMonitor, MetricsWriter, ProgressWriter
 from .norms import fit_sync_batch_norm
-from .optim import hyperparameters, keep_hyperparameters, scale_lr
+from .optim import check_kind, hyperparameters, keep_hyperparameters, scale_lr
 from .precision import make_trainer
 from .resume import MetricLine, MetricWindow, ReproducibleStream, mend_metrics
 from .signals import stop_signals
@@ -45,6 +45,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
         model = model.to(memory_format=torch.channels_last)
     logger.info("%s", _describe(model))
     optimizer = build(_with_model(cfg.optimizer, model), "optimizer")
+    optimizer.register_load_state_dict_pre_hook(check_kind)
     loader = build(cfg.dataloader.train, "dataloader.train")
     model = create_ddp_model(model, **_ddp_options(cfg))
     trainer = make_trainer(

@@ -13,6 +13,7 @@ from torch import nn
 
 from inspire_d2.engine.optim import (
     bottom_up_lr,
+    check_kind,
     hyperparameters,
     keep_hyperparameters,
     scale_lr,
@@ -114,3 +115,25 @@ def test_a_resumed_optimizer_has_the_configs_values(
         return
     (told,) = caplog.messages
     assert "lr 0.125 -> 0.5, weight_decay 0.25 -> 0.125, lr 0.5 -> 2.0" in told
+
+
+@pytest.mark.parametrize(
+    ("saved", "resumed", "told"),
+    [("AdamW", "SGD", "betas.* in place of .*momentum.* of SGD"), ("SGD", "Adam", "of Adam: ")],
+)
+def test_another_kind_of_optimizer_does_not_go_on(saved: str, resumed: str, told: str) -> None:
+    def stepped(name: str) -> torch.optim.Optimizer:
+        weight = nn.Parameter(torch.ones(2))
+        options = {"momentum": 0.9} if name == "SGD" else {}
+        optimizer = getattr(torch.optim, name)([weight], lr=0.1, **options)
+        optimizer.register_load_state_dict_pre_hook(check_kind)
+        weight.grad = torch.ones(2)
+        optimizer.step()
+        return optimizer
+
+    state = stepped(saved).state_dict()
+    with pytest.raises(InputError, match=told):
+        stepped(resumed).load_state_dict(state)
+    for group in state["param_groups"]:  # as an older PyTorch has saved it
+        group.pop("fused")
+    stepped(saved).load_state_dict(state)
