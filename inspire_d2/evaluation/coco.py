@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from tabulate import tabulate
 
 from ..errors import InputError
-from .coco_ap import check_backend, evaluate_ap
+from .coco_ap import check_backend, evaluate_ap, numbered_from_1
 
 __all__ = ["InspireCOCOEvaluator"]
 
@@ -189,7 +189,7 @@ class InspireCOCOEvaluator(COCOEvaluator):
             if not results:
                 return None
             return _evaluate_predictions_on_coco(
-                self._coco_api,
+                numbered_from_1(self._coco_api),
                 results,
                 task,
                 kpt_oks_sigmas=self._kpt_oks_sigmas,

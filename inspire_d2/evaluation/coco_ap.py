@@ -11,7 +11,7 @@ from ..data.coco_checks import no_garbage_collection
 from ..errors import InputError
 from .coco_results import SHAPES, check_results
 
-__all__ = ["BACKENDS", "check_backend", "evaluate_ap"]
+__all__ = ["BACKENDS", "check_backend", "evaluate_ap", "numbered_from_1"]
 
 BACKENDS = ("hotcoco", "pycocotools")
 STANDARD_MAX_DETS = [1, 10, 100]
@@ -91,7 +91,7 @@ def _scored_content(truth: COCO, task: str) -> dict[str, list[dict[str, Any]]]:
     """Return what a task's scores take of the truth, as a COCO json; its masks are not copied.
 
     A file may hold anything besides, of any type, which hotcoco would read, and refuse. The
-    annotations are numbered from 1: for pycocotools a match with the object 0 is none.
+    annotations have numbers of their own, as in :func:`numbered_from_1`.
     """
     annotations = [
         {
@@ -118,6 +118,12 @@ def _no_mask(image: Mapping[str, Any]) -> dict[str, Any]:
     """Return an empty mask: a crowd may have a box alone."""
     height, width = image["height"], image["width"]
     return {"size": [height, width], "counts": [height * width]}
+
+
+def numbered_from_1(truth: COCO) -> COCO:
+    """Return the truth with numbers of its own: for pycocotools a match with object 0 is none."""
+    numbered = enumerate(truth.dataset["annotations"], start=1)
+    return _index(truth.dataset | {"annotations": [one | {"id": k} for k, one in numbered]})
 
 
 def _index(content: dict[str, Any]) -> COCO:

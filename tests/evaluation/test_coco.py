@@ -281,3 +281,18 @@ def test_a_set_of_dicts_is_converted_anew(tmp_path):
     finally:
         DatasetCatalog.remove(name)
         MetadataCatalog.pop(name)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_keypoints_that_are_where_they_should_be_are_found(register, first):
+    boxes = [SMALL, LARGE]
+    points = [[value for _ in range(17) for value in (box[0] + 5, box[1] + 5, 2)] for box in boxes]
+    truth = [
+        annotation(number, 1, box) | {"keypoints": own, "num_keypoints": 17}
+        for number, (box, own) in enumerate(zip(boxes, points, strict=True), start=first)
+    ]
+    found = instances(*((1.0, box) for box in boxes), masks=False)
+    found.pred_keypoints = torch.tensor(points, dtype=torch.float32).reshape(2, 17, 3)
+    # Detectron2 takes half a pixel away from what a model predicts.
+    found.pred_keypoints[:, :, :2] += 0.5
+    assert evaluate(register(truth), {1: found})["keypoints"]["AP"] == 100
