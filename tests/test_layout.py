@@ -31,3 +31,29 @@ def test_maps_come_as_the_processor_wants_them(
     for made in again:
         assert made.is_contiguous() == only_avx2
         assert made.is_contiguous(memory_format=torch.channels_last) != only_avx2
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (2, 64, 9, 7), (3, 1, 6, 6), (2, 5, 1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("strided", [False, True])
+def test_a_map_in_another_order_is_the_same_map(
+    shape: tuple[int, ...], dtype: torch.dtype, strided: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_ONLY_AVX2", True)
+    x = image(*shape, seed=4).to(dtype)
+    if strided:  # neither order
+        x = torch.cat([x, x], dim=3)[..., ::2]
+    x.requires_grad_()
+    last = layout.as_channels_last(x)
+    usual = layout.suit_convolutions(last)
+    assert last.is_contiguous(memory_format=torch.channels_last) and usual.is_contiguous()
+    assert torch.equal(last, x) and torch.equal(usual, x)
+    gradient = image(*shape, seed=5).to(dtype)
+    of_last, of_x = torch.autograd.grad(usual, (last, x), gradient)
+    assert torch.equal(of_last, gradient) and torch.equal(of_x, gradient)
+    assert of_last.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_map_in_the_right_order_is_not_copied() -> None:
+    x = image(2, 8, 6, 6).contiguous(memory_format=torch.channels_last)
+    assert layout.as_channels_last(x) is x

@@ -13,7 +13,7 @@ from detectron2.modeling.backbone.fpn import FPN
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layout import suit_convolutions
+from ..layout import as_channels_last, suit_convolutions
 from .isa import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
 from .ise import FeatureEnhancement
 from .ssba import BackAugmentation
@@ -239,7 +239,7 @@ class InspireFPN(FPN):
             reversed(self.in_features), reversed(self._levels), self.lateral_convs, strict=True
         ):
             # Maps are read a pixel at a time, all channels of it (gather.py, pixelwise.py).
-            feature = features[name].contiguous(memory_format=torch.channels_last)
+            feature = features[name] = as_channels_last(features[name])
             resident = lateral(feature)
             if self._ise:
                 resident = getattr(self, f"ise{level}")(feature, onto=resident)
@@ -271,7 +271,7 @@ class InspireFPN(FPN):
         name = self.in_features[0]
         feature = features[name] = self._augment(levels[name], early[name])
         for name in self._feedback_names:
-            feature = self._feedback_stage(name)(feature)
+            feature = self._feedback_stage(name)(suit_convolutions(feature))
             if name in levels:
                 feature = self._augment(levels[name], feature)
             features[name] = feature
@@ -281,10 +281,8 @@ class InspireFPN(FPN):
         augment = getattr(self, f"ssba{level[0]}")
         if self._checkpoint_steps and torch.is_grad_enabled():
             # In the last step too: its maps are many, and cheap to compute anew.
-            augmented = checkpoint(augment, level[1], feature, use_reentrant=False)
-        else:
-            augmented = augment(level[1], feature)
-        return suit_convolutions(augmented)
+            return checkpoint(augment, level[1], feature, use_reentrant=False)
+        return augment(level[1], feature)
 
     def _feedback_stage(self, name: str) -> nn.Module:
         if self._feedback == "separate":

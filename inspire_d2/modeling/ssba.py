@@ -6,6 +6,7 @@ Source: SSBA of the INSPIRE paper (doi 10.1016/j.cmpb.2025.108705).
 import torch
 from torch import nn
 
+from ..layout import as_channels_last
 from .isa import AdaptiveFusion
 from .ise import FeatureEnhancement
 from .pixelwise import add_weighted, project
@@ -25,6 +26,7 @@ class BackAugmentation(nn.Module):
         """Feed P_j (N, d, H, W) back into C_j (N, c_j, H, W): C~_j of C_j's shape."""
         # The enhancement is W_o h; a product with W_o commutes with the embedding and with lambda,
         # so both act on the few channels of h.
+        feature = as_channels_last(feature)
         hidden = self.enhancement.hidden(pyramid)
         out = self.enhancement.output.weight.flatten(1)
         embed = self.fusion.embed_moving
