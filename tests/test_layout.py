@@ -57,3 +57,13 @@ def test_a_map_in_another_order_is_the_same_map(
 def test_a_map_in_the_right_order_is_not_copied() -> None:
     x = image(2, 8, 6, 6).contiguous(memory_format=torch.channels_last)
     assert layout.as_channels_last(x) is x
+
+
+def test_the_bottom_ups_own_maps_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = resnet_pyramid(steps=2)
+    features = module.bottom_up(image(1, 3, 64, 64))
+    before = dict(features)
+    monkeypatch.setattr(module.bottom_up, "forward", lambda _: features)
+    module(image(1, 3, 64, 64))
+    assert all(features[name] is kept for name, kept in before.items())
+    assert all(kept.is_contiguous() for kept in before.values())

@@ -225,7 +225,7 @@ class InspireFPN(FPN):
         return step(*inputs)
 
     def _first_step(self, x: torch.Tensor) -> Step:
-        features = self.bottom_up(x)
+        features = dict(self.bottom_up(x))  # which _build_pyramid changes
         return features, self._build_pyramid(features)
 
     def _later_step(self, pyramid: list[torch.Tensor], early: dict[str, torch.Tensor]) -> Step:
@@ -233,12 +233,14 @@ class InspireFPN(FPN):
         return features, self._build_pyramid(features)
 
     def _build_pyramid(self, features: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """Enrich every level (ISE), then align and fuse from coarse to fine (ISA)."""
+        """Enrich every level (ISE), then align and fuse from coarse to fine (ISA).
+
+        Features become channels last: maps are read pixel by pixel (gather.py, pixelwise.py).
+        """
         coarser, pyramid = None, []
         for name, level, lateral in zip(
             reversed(self.in_features), reversed(self._levels), self.lateral_convs, strict=True
         ):
-            # Maps are read a pixel at a time, all channels of it (gather.py, pixelwise.py).
             feature = features[name] = as_channels_last(features[name])
             resident = lateral(feature)
             if self._ise:
