@@ -78,7 +78,7 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
             line,
             hooks.LRScheduler(scheduler=build(cfg.lr_multiplier, "lr_multiplier")),
             checkpoints,
-            EvaluationHook(cfg.train.eval_period, score),
+            EvaluationHook(cfg.train.eval_period, score, folder=cfg.train.output_dir),
         ]
     )
     wanted = hyperparameters(optimizer)

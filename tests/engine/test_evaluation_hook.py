@@ -1,5 +1,7 @@
 """A run is scored when it is due: not after a failure, and once more after a resume."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,7 +43,12 @@ class Run:
         self.scored: list[tuple[int, float]] = []
 
     def train(
-        self, max_iter: int, *before: HookBase, stop_at: int = -1, resume: bool = False
+        self,
+        max_iter: int,
+        *before: HookBase,
+        stop_at: int = -1,
+        killed: bool = False,
+        resume: bool = False,
     ) -> None:
         model = Losses()
         trainer = SimpleTrainer(model, [[{}]] * 100, torch.optim.SGD(model.parameters(), lr=0.1))
@@ -52,11 +59,14 @@ class Run:
             with checkpoints.interruptible():
                 iteration = get_event_storage().iter
                 if iteration == stop_at:
+                    if killed:
+                        os.kill(os.getpid(), signal.SIGKILL)
                     raise SystemExit(RESUME_ME)
                 self.scored.append((iteration, model.weight.item()))
             return {"AP": 1.0}
 
-        trainer.register_hooks([*before, checkpoints, EvaluationHook(2, score)])
+        evaluation = EvaluationHook(2, score, folder=str(self.folder))
+        trainer.register_hooks([*before, checkpoints, evaluation])
         checkpointer.resume_or_load("", resume=resume)
         trainer.train(trainer.iter + 1 if checkpointer.resumed else 0, max_iter)
 
@@ -101,6 +111,20 @@ def test_what_a_signal_ended_is_scored_after_the_resume(run) -> None:
     stopped.scored.clear()
     stopped.train(5, resume=True)
     assert stopped.scored == whole.scored[1:]
+
+
+def test_what_kill_9_ended_is_scored_after_the_resume(run) -> None:
+    whole, killed = run("whole"), run("killed")
+    whole.train(5)
+    for resume in (False, True):  # killed again while that is made up for
+        child = os.fork()
+        if not child:
+            killed.train(5, stop_at=3, killed=True, resume=resume)
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    killed.train(5, resume=True)
+    assert killed.scored == whole.scored[1:]  # the first was the child's
+    assert not (killed.folder / ".scoring").exists()
 
 
 def test_a_finished_run_that_is_resumed_is_scored_in_the_same_iteration(run) -> None:
