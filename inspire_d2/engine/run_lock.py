@@ -41,12 +41,16 @@ def run_lock(folder: str, args: argparse.Namespace) -> Iterator[None]:
         return
     path = Path(folder, LOCK)
     restarted = args.slurm_task and args.slurm_task.restarts
+    try:
+        file = open(path, "ab", buffering=0)  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
     # Never closed before the block ends: a lock of POSIX goes with any of its process's files.
-    with open(path, "a+") as file:
+    with file:
         _acquire(file.fileno(), path, RESTARTED_WAIT_S if restarted else 0)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with contextlib.suppress(OSError):  # on a full disk others are not told who holds it
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 

@@ -92,3 +92,17 @@ def test_a_file_system_without_locks_keeps_nobody_out(
     monkeypatch.setattr(fcntl, "lockf", no_locks)
     with run_lock(str(tmp_path), ALONE):
         pass
+
+
+def test_a_lock_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    told = r"\.lock cannot be written: Is a directory"
+    with pytest.raises(InputError, match=told), run_lock(str(tmp_path), ALONE):
+        pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_does_not_end_the_run_here(tmp_path: Path) -> None:
+    (tmp_path / ".lock").symlink_to("/dev/full")
+    with run_lock(str(tmp_path), ALONE):
+        pass
