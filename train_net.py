@@ -31,7 +31,10 @@ Whatever follows the flags overrides the config: train.max_iter=1000 model.backb
 """
 
 import argparse
+import copy
+import functools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inspire_d2.engine.arguments import argument_parser
@@ -56,7 +59,12 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
     from inspire_d2.engine.precision import fit_to_device
     from inspire_d2.engine.scoring import score_checkpoints
     from inspire_d2.engine.trainer import run_evaluation, run_training
+    from inspire_d2.files import written_in_one_step
 
+    config_file = Path(cfg.train.output_dir, "config.yaml")
+    # The run's own config is replaced by one that it goes on with, not by one that it refuses.
+    goes_on = args.resume and not args.eval_only and config_file.is_file()
+    own = config_file.read_bytes() if goes_on else b""
     default_setup(cfg, args)
     logger = setup_logger(cfg.train.output_dir, comm.get_rank(), name="inspire_d2")
     for line in args.ranks if len(args.ranks) > 1 else ():
@@ -64,16 +72,20 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
     device = resolve_device(cfg.train.device)
     if not args.eval_only:
         fit_to_device(cfg.train, device)
-    if comm.is_main_process():
-        # In place of default_setup's, which is in another order and so trains otherwise.
-        save_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
+    # In place of default_setup's, which is in another order and so trains otherwise.
+    save = functools.partial(save_config, copy.deepcopy(cfg), str(config_file))
+    if comm.is_main_process() and goes_on:
+        with written_in_one_step(config_file) as file:
+            file.write(own)
+    elif comm.is_main_process():
+        save()
     cfg.train.device = device
     if args.eval_only and args.checkpoints:
         score_checkpoints(cfg, args.checkpoints)
     elif args.eval_only:
         run_evaluation(cfg, args.init_checkpoint)
     else:
-        run_training(cfg, resume=args.resume)
+        run_training(cfg, resume=args.resume, ready=save if goes_on else None)
 
 
 def prepare(args: argparse.Namespace) -> "DictConfig":

@@ -95,8 +95,14 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     # A second run does not write over the first; --resume goes on at the next iteration.
     with pytest.raises(InputError, match="pass --resume"):
         run(*flags, *words(data, first))
+    kept = (first / "config.yaml").read_text()
+    with pytest.raises(InputError, match="optimizer of the config cannot be built"):
+        run("--resume", *flags, *words(data, first, "train.max_iter=3", "optimizer.betas=[2,2]"))
+    assert (first / "config.yaml").read_text() == kept
     decay = "optimizer.weight_decay=0.125"
     run("--resume", *flags, *words(data, first, "train.max_iter=3", decay))
+    config = load_config(str(first / "config.yaml"))
+    assert (config.train.max_iter, config.optimizer.weight_decay) == (3, 0.125)
     assert set(losses(first)) == {0, 1, 2}
     saved = torch.load(first / "model_final.pth", map_location="cpu", weights_only=True)
     assert saved["iteration"] == 2

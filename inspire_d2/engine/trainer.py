@@ -5,7 +5,7 @@ import logging
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -33,10 +33,13 @@ __all__ = ["evaluate", "run_evaluation", "run_training", "without_nan"]
 logger = logging.getLogger(__name__)
 
 
-def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, Any]:
+def run_training(
+    cfg: DictConfig, *, resume: bool = False, ready: Callable[[], None] | None = None
+) -> OrderedDict[str, Any]:
     """Train a config's model, scoring it every ``train.eval_period`` iterations and at the end.
 
-    With ``resume``, go on at the iteration after the run's last checkpoint, if it has one.
+    With ``resume``, go on at the iteration after the run's last checkpoint, if it has one. The main
+    process calls ``ready`` when all is built and loaded, before the first iteration.
     Returns the last evaluation's results on the main process, {} elsewhere.
     """
     cfg.optimizer.lr = scale_lr(cfg)
@@ -88,6 +91,8 @@ def run_training(cfg: DictConfig, *, resume: bool = False) -> OrderedDict[str, A
     # A checkpoint holds the iteration that it finished.
     start = trainer.iter + 1 if checkpointer.resumed else 0
     if comm.is_main_process():
+        if ready is not None:
+            ready()
         mend_metrics(os.path.join(cfg.train.output_dir, "metrics.json"), start, line)
         period = cfg.train.log_period
         trainer.register_hooks(
