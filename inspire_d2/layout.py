@@ -59,11 +59,11 @@ class _Reordered(torch.autograd.Function):
 
 def _copy(x: torch.Tensor, order: torch.memory_format) -> torch.Tensor:
     """Copy a map to another order, image by image: PyTorch transposes matrices faster than maps."""
-    other = {torch.channels_last: torch.contiguous_format}.get(order, torch.channels_last)
+    pixels_first = order == torch.channels_last
+    other = torch.contiguous_format if pixels_first else torch.channels_last
     if x.is_contiguous(memory_format=order) or not x.is_contiguous(memory_format=other):
         return x.contiguous(memory_format=order)
     out = torch.empty_like(x, memory_format=order)
-    pixels_first = order == torch.channels_last
     for source, target in zip(x, out, strict=True):
         matrices = [map_.flatten(1) for map_ in (source, target)]
         source, target = (m.t() if pixels_first else m for m in matrices)

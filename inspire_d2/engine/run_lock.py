@@ -66,7 +66,8 @@ def _acquire(descriptor: int, path: Path, wait_s: float) -> None:
             pass
         except OSError:  # a file system without locks
             return
-        holder = path.read_text() or "another process"
+        holder = path.read_text() if path.is_file() else ""  # it may be removed meanwhile
+        holder = holder or "another process"
         if time.monotonic() >= until:
             raise InputError(
                 f"{holder} is writing to {path.parent}: wait for its end, or take another "
