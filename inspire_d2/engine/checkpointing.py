@@ -38,6 +38,7 @@ class CheckpointHook(HookBase):
         self._period = period
         self._max_to_keep = max_to_keep
         self._kept: list[str] = []
+        self._saved = -1  # the iteration of the newest checkpoint written
         self._flag = torch.zeros(1, dtype=torch.int64)
         self._group: torch.distributed.ProcessGroup | None = None
 
@@ -86,8 +87,9 @@ class CheckpointHook(HookBase):
                 # The launcher would end the others with this one, while one of them is saving.
                 time.sleep(SAVING_S)
             stop_signals.deferred = True
-            # Not where what a resumed run began with is scored.
-            if self.trainer.start_iter <= self.trainer.iter < self.trainer.max_iter - 1:
+            # Neither what is saved already, nor where what a resumed run began with is scored.
+            first = max(self.trainer.start_iter, self._saved + 1)
+            if first <= self.trainer.iter < self.trainer.max_iter - 1:
                 self.save()
             self._say_where()
             raise
@@ -100,6 +102,7 @@ class CheckpointHook(HookBase):
             return
         name = f"model_{self.trainer.iter:07d}"
         self._write(name)
+        self._saved = self.trainer.iter
         path = os.path.join(self._checkpointer.save_dir, f"{name}.pth")
         if path not in self._kept:
             self._kept.append(path)

@@ -1,5 +1,6 @@
 """What ends a training step other than a signal, told in one sentence."""
 
+import errno
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +11,7 @@ from detectron2.utils import comm
 
 from ..errors import InputError, first_few
 
-__all__ = ["ExplainsFailures", "tells_of_memory"]
+__all__ = ["ExplainsFailures", "tells_of_full_disk", "tells_of_memory"]
 
 # How torch tells of them.
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)", re.DOTALL)
@@ -21,6 +22,15 @@ _KILLED = re.compile(r"killed by signal: (\w+)")
 def tells_of_memory(error: object) -> bool:
     """Return whether an error of torch's, or its text, says that memory ran out."""
     return _NO_MEMORY.search(str(error)) is not None
+
+
+def tells_of_full_disk(error: BaseException | None) -> bool:
+    """Return whether a disk or its quota was full where an error, or what led to it, began."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class ExplainsFailures:

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,6 +24,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from ..errors import InputError
 from .config import config_digest
 from .dist import backend_of, check_dist, dist_options, on_cpu
+from .failures import tells_of_full_disk
 from .group import check_group
 from .rendezvous import Machines, meet
 from .signals import INTERRUPTED, RESUME_ME, forward_signals, stop_signals
@@ -243,10 +245,20 @@ def _guarded(
         sys.exit(2)
     except Exception as error:
         stop_signals.ending = True
+        if tells_of_full_disk(error):
+            print(f"error: {_what_is_full(cfg)}", file=sys.stderr, flush=True)
+            sys.exit(2)
         if world_size == 1:
             raise
         _tell_of(error)
         sys.exit(FAILED)
+
+
+def _what_is_full(cfg: DictConfig) -> str:
+    return (
+        f"no space left on the disk of {cfg.train.output_dir} or of {tempfile.gettempdir()}: what "
+        "was saved before is whole; make room, then go on from it with --resume."
+    )
 
 
 def _tell_of(error: Exception) -> None:

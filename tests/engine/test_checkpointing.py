@@ -108,6 +108,22 @@ def test_a_signal_while_scoring_saves_what_was_trained(tmp_path: Path) -> None:
     assert checkpoints(tmp_path) == ["0000004"]
 
 
+def test_a_signal_while_scoring_saves_nothing_twice(tmp_path: Path) -> None:
+    saved = []
+
+    def score() -> None:
+        with scoring.trainer.checkpoints.interruptible():
+            saved.append((tmp_path / "model_0000004.pth").stat().st_ino)
+            signal.raise_signal(signal.SIGUSR2)
+
+    scoring = At(4, score)
+    with pytest.raises(SystemExit):
+        train(tmp_path, 9, after=[scoring], period=5)
+    assert checkpoints(tmp_path) == ["0000004"]
+    # a checkpoint that is written again takes the place of the first
+    assert (tmp_path / "model_0000004.pth").stat().st_ino == saved[0]
+
+
 def test_before_and_after_training_a_signal_ends_at_once(tmp_path: Path) -> None:
     with EventStorage(), pytest.raises(SystemExit):
         signal.raise_signal(signal.SIGTERM)

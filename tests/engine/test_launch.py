@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from inspire_d2.engine import launch
 from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine.dist import backend_of
 from inspire_d2.engine.launch import check_processes, launch_main, resolve_device
+from inspire_d2.engine.signals import stop_signals
 from inspire_d2.engine.slurm import SlurmTask
 from inspire_d2.errors import InputError
 
@@ -190,6 +192,30 @@ def test_a_rank_that_dies_ends_the_run_and_is_named_first(
         assert any("process 1 terminated with signal SIGKILL" in line for line in errors)
     else:
         assert errors[0].startswith("error: rank 1 of 2 on ") and errors[0].endswith(" failed:")
+
+
+def _write_text(args: argparse.Namespace, cfg: DictConfig) -> None:
+    with open("/dev/full", "w") as file:
+        file.write("predictions")
+
+
+def _write_tensors(args: argparse.Namespace, cfg: DictConfig) -> None:
+    with open("/dev/full", "wb") as file:  # as Detectron2's COCOEvaluator writes predictions
+        torch.save(torch.zeros(10), file)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("main", [_write_text, _write_tensors])
+def test_a_full_disk_is_told(
+    main: Callable[..., None], capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "stop_signals", type(stop_signals)())
+    monkeypatch.setattr(launch.stop_signals, "install", lambda: None)
+    cfg = OmegaConf.create({"train": {"output_dir": "runs/a", "device": "cpu"}})
+    with pytest.raises(SystemExit) as stop:
+        launch_main(main, arguments(), cfg)
+    assert stop.value.code == 2
+    assert "error: no space left on the disk of runs/a" in capfd.readouterr().err
 
 
 def test_backend_is_the_configs(monkeypatch: pytest.MonkeyPatch) -> None:
