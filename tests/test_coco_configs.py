@@ -41,8 +41,11 @@ def load_small(name: str) -> DictConfig:
     del stages.stride_in_1x1
     _narrow(cfg.model)
     if "roi_heads" in cfg.model:
-        cfg.model.proposal_generator.update(pre_nms_topk=[200, 200], post_nms_topk=[100, 50])
-        cfg.model.roi_heads.batch_size_per_image = 64
+        cfg.model.proposal_generator.update(pre_nms_topk=[200, 200], post_nms_topk=[100, 10])
+        heads = cfg.model.roi_heads
+        heads.batch_size_per_image = 64
+        for predictor in heads.get("box_predictors") or [heads.box_predictor]:
+            predictor.test_topk_per_image = 10
     for part in ("train", "test"):
         augmentations = cfg.dataloader[part].mapper.augmentations
         for augmentation in augmentations:

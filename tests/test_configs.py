@@ -1,5 +1,7 @@
 """Every config of the repository: it loads, resolves, survives being saved, and builds."""
 
+import copy
+import functools
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,23 @@ FILES = sorted(p for p in CONFIGS.rglob("*.py") if "common" not in p.relative_to
 NAMES = [str(path.relative_to(CONFIGS)) for path in FILES]
 
 
+@functools.cache
+def _load(name: str) -> DictConfig:
+    return load_config(str(CONFIGS / name))
+
+
+def load(name: str) -> DictConfig:
+    """Load a config once for all tests; give each a copy to change."""
+    return copy.deepcopy(_load(name))
+
+
 def test_there_are_configs() -> None:
     assert "polyp/mask_rcnn_r18_inspire.py" in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_survives_being_saved(name: str, tmp_path: Path) -> None:
-    cfg = load_config(str(CONFIGS / name))
+    cfg = load(name)
     assert set(cfg) == set(SECTIONS)  # what a config leaves over would be saved, too
     save_config(cfg, str(tmp_path / "config.yaml"))
     again = load_config(str(tmp_path / "config.yaml"))
@@ -46,7 +58,7 @@ def _keys(node: object) -> object:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_builds(name: str) -> None:
-    cfg = load_config(str(CONFIGS / name))
+    cfg = load(name)
     # Without memory for the weights: the largest model has some 130 M of them.
     with torch.device("meta"):
         model = instantiate(cfg.model)
@@ -66,7 +78,7 @@ def test_config_builds(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if "rcnn" in name or "htc" in name])
 def test_augmented_sizes_surround_the_tested_one(name: str) -> None:
     """COCO's would enlarge small polyps' images tenfold, at a hundred times the time."""
-    cfg = load_config(str(CONFIGS / name))
+    cfg = load(name)
     tested = cfg.dataloader.test.mapper.augmentations[0]
     tta = cfg.train.tta.wrapper
     smallest, largest = min(tta.short_edge_lengths), max(tta.short_edge_lengths)
@@ -85,8 +97,8 @@ WITH_TWIN = [name for name in NAMES if "inspire" in name and "demo" not in name]
 
 @pytest.mark.parametrize("name", WITH_TWIN)
 def test_twin_differs_in_the_pyramid_alone(name: str) -> None:
-    ours = OmegaConf.to_container(load_config(str(CONFIGS / name)), resolve=True)
-    theirs = OmegaConf.to_container(load_config(str(CONFIGS / twin_of(name))), resolve=True)
+    ours = OmegaConf.to_container(load(name), resolve=True)
+    theirs = OmegaConf.to_container(load(twin_of(name)), resolve=True)
     for cfg in (ours, theirs):
         for key in (
             "_target_",
@@ -124,7 +136,7 @@ def test_coco_configs_come_in_pairs() -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("coco/")])
 def test_coco_schedule(name: str) -> None:
     """The rate falls where the published recipe lets it fall, in images seen."""
-    cfg = load_config(str(CONFIGS / name))
+    cfg = load(name)
     images = cfg.train.max_iter * cfg.dataloader.train.total_batch_size
     expected = {
         "1x": (1_440_000, (6 / 9, 8 / 9)),
@@ -146,8 +158,8 @@ def test_coco_schedule(name: str) -> None:
 @pytest.mark.parametrize("pyramid", ["fpn", "inspire"])
 def test_polyps_on_eight_gpus_train_as_coco_does(pyramid: str) -> None:
     """From the same weights at the same rate: what is frozen, and for how many images."""
-    polyp = load_config(str(CONFIGS / f"polyp/mask_rcnn_r50_{pyramid}.py"))
-    coco = load_config(str(CONFIGS / f"coco/mask_rcnn_r50_{pyramid}_1x.py"))
+    polyp = load(f"polyp/mask_rcnn_r50_{pyramid}.py")
+    coco = load(f"coco/mask_rcnn_r50_{pyramid}_1x.py")
     for cfg in (polyp, coco):
         assert cfg.model.backbone.bottom_up.freeze_at == 2
         assert cfg.optimizer.lr == 0.02 and cfg.train.lr_scaling.batch_size == 16
@@ -164,7 +176,7 @@ def test_weights_of_the_twin_fit(name: str) -> None:
     """
     shapes = []
     for one in (name, twin_of(name)):
-        cfg = load_config(str(CONFIGS / one))
+        cfg = load(one)
         with torch.device("meta"):
             model = instantiate(cfg.model)
         state = model.state_dict()

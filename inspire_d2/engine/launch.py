@@ -38,6 +38,8 @@ __all__ = [
 
 # The exit code of a process that has told its error.
 FAILED = 1
+# So long a process waits for another, or its launcher on a busy machine, to tell an error first.
+PATIENCE_S = 10
 # How gloo, NCCL and the store tell that another process is gone.
 LOST = re.compile(
     r"closed by peer|reset by peer|Broken pipe|remote process exited|heartbeat|"
@@ -239,7 +241,7 @@ def _guarded(
         stop_signals.ending = True
         # What all of them met the main one tells, and the launcher then ends this one; what only
         # this one met, such as a broken image, it tells itself.
-        if not comm.is_main_process() and stop_signals.wait(5):
+        if not comm.is_main_process() and stop_signals.wait(PATIENCE_S):
             sys.exit(2)
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
@@ -266,7 +268,7 @@ def _tell_of(error: Exception) -> None:
     where = f"rank {comm.get_rank()} of {comm.get_world_size()} on {socket.gethostname()}"
     if LOST.search(str(error)):
         # Time for the one that is lost to tell its own error, or for its launcher to.
-        if stop_signals.requested or stop_signals.wait(5):
+        if stop_signals.requested or stop_signals.wait(PATIENCE_S):
             return
         first = str(error).strip().splitlines()[0]
         print(

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from tools.faulty.comparison import differences
+
 if TYPE_CHECKING:
     from .lab import Lab
 
 # For what takes seconds where the machine has nothing else to do.
 PATIENCE_S = 300
 RANK = re.compile(r"rank (\d+) of \d+: (\S+), process (\d+),")
+HALF = 4  # iterations done when a run that is held waits
+SIGNALLED = f"stopped by a signal after iteration {HALF} of 8: saved in "
 # States that a job does not leave by itself.
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
@@ -76,6 +80,19 @@ class Job:
         """Fail the test unless something holds of this job."""
         if not holds:
             self.fail(f"not so: {what}")
+
+    def expect_saved_and_queued_again(self) -> None:
+        """Check that it wrote one checkpoint of the iteration it was at, and went on from there."""
+        text = self.text()
+        self.expect(self.show()["Restarts"] == "1", "queued again once")
+        self.expect(text.count(SIGNALLED) == text.count("is queued again") == 1, "saved once")
+        went_on = f"Starting training from iteration {HALF}"
+        self.expect(went_on in text, f"resumed at iteration {HALF}")
+
+    def expect_equal(self, whole: "Job") -> None:
+        """Check that what came of it is what came of one that was never stopped."""
+        found = differences(whole.output, self.output)
+        self.expect(not found, f"equal to a run never stopped: {found}")
 
     def errors(self) -> list[str]:
         """Return what train_net.py has told of errors, in order."""

@@ -2,40 +2,14 @@
 
 from pathlib import Path
 
-from tools.faulty.comparison import differences
-
-from .job import Job
+from .job import HALF, SIGNALLED, Job
 from .lab import Lab
 
-HALF = 4  # iterations done when a run that is held waits
-SIGNALLED = f"stopped by a signal after iteration {HALF} of 8: saved in "
 
-
-def test_after_a_signal(lab: Lab, data: list[str], two_nodes: Job, tmp_path: Path) -> None:
-    job = lab.train(data, tmp_path / "run", nodes=2, hold=True)
+def test_after_the_time_limit(lab: Lab, data: list[str], two_nodes: Job, tmp_path: Path) -> None:
+    signalled = ("--time=10", "--signal=USR2@120")
+    job = lab.train(data, tmp_path / "run", nodes=2, hold=True, sbatch=signalled)
     job.wait_held(4)
-    lab.run("scancel", "--signal=USR2", job.job_id)
-    job.wait()
-    expect_saved_and_queued_again(job)
-    expect_equal(job, two_nodes)
-
-
-def test_after_preemption(
-    lab: Lab, data: list[str], side_by_side: tuple[Job, Job], tmp_path: Path
-) -> None:
-    job = lab.train(data, tmp_path / "run", hold=True, sbatch=("--nodelist=n1",))
-    job.wait_held(2)
-    lab.preempt("n1", tmp_path)
-    job.wait()
-    expect_saved_and_queued_again(job)
-    expect_equal(job, side_by_side[0])
-
-
-def test_after_the_time_limit(
-    lab: Lab, data: list[str], side_by_side: tuple[Job, Job], tmp_path: Path
-) -> None:
-    job = lab.train(data, tmp_path / "run", hold=True, sbatch=("--time=10", "--signal=USR2@120"))
-    job.wait_held(2)
     # One to two minutes from now: when Slurm next looks, each half minute, it sends the signal.
     hours, minutes, _ = map(int, job.show()["RunTime"].split(":"))
     limit = 60 * hours + minutes + 2
@@ -43,8 +17,8 @@ def test_after_the_time_limit(
     job.wait_until(lambda: job.show()["Restarts"] == "1", "is queued again")
     lab.run("scontrol", "update", f"jobid={job.job_id}", "timelimit=10")
     job.wait()
-    expect_saved_and_queued_again(job)
-    expect_equal(job, side_by_side[0])
+    job.expect_saved_and_queued_again()
+    job.expect_equal(two_nodes)
 
 
 def test_after_a_power_failure(lab: Lab, data: list[str], two_nodes: Job, tmp_path: Path) -> None:
@@ -57,7 +31,7 @@ def test_after_a_power_failure(lab: Lab, data: list[str], two_nodes: Job, tmp_pa
     # Nothing was saved when the node failed: it went on from the checkpoint of every third.
     job.expect("queued again" not in job.text(), "Slurm queued it again by itself")
     job.expect("Starting training from iteration 3" in job.text(), "resumed at iteration 3")
-    expect_equal(job, two_nodes)
+    job.expect_equal(two_nodes)
 
 
 def test_not_after_scancel(lab: Lab, data: list[str], tmp_path: Path) -> None:
@@ -68,17 +42,3 @@ def test_not_after_scancel(lab: Lab, data: list[str], tmp_path: Path) -> None:
     job.expect(job.show()["Restarts"] == "0", "not queued again")
     job.expect(SIGNALLED in job.text(), "a checkpoint was written")
     assert (job.output / "last_checkpoint").read_text() == f"model_{HALF - 1:07d}.pth"
-
-
-def expect_saved_and_queued_again(job: Job) -> None:
-    """Check that it wrote one checkpoint of the iteration it was at, and went on from there."""
-    text = job.text()
-    job.expect(job.show()["Restarts"] == "1", "queued again once")
-    job.expect(text.count(SIGNALLED) == text.count("is queued again") == 1, "saved once")
-    job.expect(f"Starting training from iteration {HALF}" in text, f"resumed at iteration {HALF}")
-
-
-def expect_equal(job: Job, whole: Job) -> None:
-    """Check that what came of a run is what came of one that was never stopped."""
-    found = differences(whole.output, job.output)
-    job.expect(not found, f"equal to a run never stopped: {found}")

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tools.faulty.comparison import differences
-
 from .job import Job, hold_folder
 from .lab import CONFIG, Lab
 
@@ -53,7 +51,5 @@ def test_after_preemption(
     job.wait_held(2)
     lab.preempt("n1", tmp_path)
     job.wait()
-    job.expect(job.show()["Restarts"] == "1", "queued again once")
-    job.expect("Starting training from iteration 4" in job.text(), "resumed at iteration 4")
-    found = differences(side_by_side[0].output, job.output)
-    job.expect(not found, f"equal to a run never stopped: {found}")
+    job.expect_saved_and_queued_again()
+    job.expect_equal(side_by_side[0])
