@@ -21,6 +21,8 @@ from omegaconf import OmegaConf
 from inspire_d2.data.synthetic import write_synthetic_set
 from inspire_d2.modeling import InspireFPN
 
+from .warm_python import WarmPython
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEXT = (REPOSITORY / "README.md").read_text()
 FEW = [
@@ -72,18 +74,8 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_commands_run_in_their_order(checkout: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    for words in commands():
-        # COCO on 8 GPUs: tests/test_coco_configs.py trains these configs. What needs a cluster:
-        # tests/tools/test_submit.py.
-        elsewhere = any("configs/coco/" in word for word in words) or words[1] == "tools/submit.py"
-        if words[0] != "python" or elsewhere:
-            continue
-        short = next((more for what, more in SHORT.items() if what in " ".join(words)), [])
-        command = [sys.executable, *words[1:], *short]
-        process = subprocess.run(
-            command, cwd=checkout, env=environment, capture_output=True, text=True
-        )
-        assert process.returncode == 0, f"{words}\n{process.stdout[-3000:]}{process.stderr[-3000:]}"
+    with WarmPython(environment) as python:
+        printed = run_commands(python, checkout)
     # The trained model, used from Python: scores and masks of a size are printed.
     code = next(block for block in blocks("python") if "inspire_d2.load" in block)
     used = subprocess.run(
@@ -92,7 +84,21 @@ def test_commands_run_in_their_order(checkout: Path) -> None:
     assert used.returncode == 0 and "torch.Size" in used.stdout, used.stdout + used.stderr
     assert len(list((checkout / "my_predicted" / "overlays").iterdir())) == 10
     # The table that the last command prints has a row for each of the two runs.
-    assert {"my", "my2"} <= {line.split("|")[1].strip() for line in process.stdout.splitlines()[2:]}
+    assert {"my", "my2"} <= {line.split("|")[1].strip() for line in printed.splitlines()[2:]}
+
+
+def run_commands(python: WarmPython, checkout: Path) -> str:
+    """Run all; return what the last has printed."""
+    for words in commands():
+        # COCO on 8 GPUs: tests/test_coco_configs.py trains these configs. What needs a cluster:
+        # tests/tools/test_submit.py.
+        elsewhere = any("configs/coco/" in word for word in words) or words[1] == "tools/submit.py"
+        if words[0] != "python" or elsewhere:
+            continue
+        short = next((more for what, more in SHORT.items() if what in " ".join(words)), [])
+        process = python.run([*words[1:], *short], checkout)
+        assert process.returncode == 0, f"{words}\n{process.stdout[-3000:]}{process.stderr[-3000:]}"
+    return process.stdout
 
 
 def test_code_builds_the_model() -> None:
