@@ -13,7 +13,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from inspire_d2.data.synthetic import write_synthetic_set
 from inspire_d2.errors import exit_on_input_error, printable
 
 
@@ -29,6 +28,9 @@ def main(argv: list[str] | None = None) -> None:
         "--size", type=int, default=224, help="nominal width in pixels, default: %(default)s"
     )
     args = parser.parse_args(argv)
+    # Seconds, which --help and a mistyped option need not wait for.
+    from inspire_d2.data.synthetic import write_synthetic_set
+
     with exit_on_input_error():
         names = write_synthetic_set(
             args.output, args.num_images, args.seed, args.size, progress=_show_progress

@@ -14,7 +14,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from inspire_d2.data.synthetic_mri import write_synthetic_mri
 from inspire_d2.errors import exit_on_input_error, printable
 
 
@@ -30,6 +29,9 @@ def main(argv: list[str] | None = None) -> None:
         "--shape", type=int, nargs=3, default=(96, 96, 24), help="in voxels of 1 mm"
     )
     args = parser.parse_args(argv)
+    # Seconds, which --help and a mistyped option need not wait for.
+    from inspire_d2.data.synthetic_mri import write_synthetic_mri
+
     with exit_on_input_error():
         names = write_synthetic_mri(args.output, args.cases, args.seed, tuple(args.shape))
         print(f"wrote {len(names)} cases to {printable(args.output)}")
