@@ -83,6 +83,7 @@ def _needs_coco(shared_datasets: Path) -> None:
         pytest.skip("DETECTRON2_DATASETS holds no coco/ to train on")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DETECTORS)
 def test_trains_a_step_and_is_scored(name: str, tmp_path: Path) -> None:
     cfg = load_small(name)
