@@ -259,7 +259,7 @@ def _guarded(
 def _what_is_full(cfg: DictConfig) -> str:
     return (
         f"no space left on the disk of {cfg.train.output_dir} or of {tempfile.gettempdir()}: what "
-        "was saved before is whole; make room, then go on from it with --resume."
+        "was saved before is whole; make room, then start again, a training with --resume."
     )
 
 
