@@ -1,8 +1,8 @@
 """README.md's commands and code, run as they stand on a few synthetic images.
 
 Commands are read from the page. What is added to them only makes them short (few iterations,
-small images) or spares a download. `make` is what runs this test; its DETECTRON2 choices need a
-network or a checkout.
+small images) or spares a download, and they share one import of what they need. `make` is what
+runs this test; its DETECTRON2 choices need a network or a checkout.
 """
 
 import os

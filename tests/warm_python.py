@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 __all__ = ["WarmPython"]
 
@@ -34,12 +33,7 @@ class WarmPython:
     def __enter__(self) -> "WarmPython":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.communicate()
 
     def run(self, words: Sequence[str], cwd: Path) -> "subprocess.CompletedProcess[str]":
