@@ -25,6 +25,8 @@ def add_inspire_config(cfg: CfgNode) -> None:
     cfg.MODEL.INSPIRE.ALIGN = "flow"
     # "shared" or "separate"
     cfg.MODEL.INSPIRE.FEEDBACK = "shared"
+    # The last steps that gradients pass through; 0: all
+    cfg.MODEL.INSPIRE.GRADIENT_STEPS = 0
     cfg.MODEL.INSPIRE.CHECKPOINT_STEPS = False
 
 
@@ -40,6 +42,7 @@ def _build(cfg: CfgNode, bottom_up: nn.Module, top_block: nn.Module) -> InspireF
         ise=cfg.MODEL.INSPIRE.ISE,
         align=cfg.MODEL.INSPIRE.ALIGN,
         feedback=cfg.MODEL.INSPIRE.FEEDBACK,
+        gradient_steps=cfg.MODEL.INSPIRE.GRADIENT_STEPS or None,
         checkpoint_steps=cfg.MODEL.INSPIRE.CHECKPOINT_STEPS,
     )
 

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,16 +13,14 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..layout import as_channels_last, suit_convolutions
-from .isa import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
+from .isa import ALIGN, AdaptiveFusion, DeformAlign
 from .ise import FeatureEnhancement
+from .pyramid_arguments import check_choices, check_features, check_steps
 from .ssba import BackAugmentation
 from .staged import copy_stages, keep_statistics, stage_names_after, trainable_batch_norms
 
 __all__ = ["InspireFPN"]
 
-ALIGN = {"flow": FlowAlign, "deform": DeformAlign, "none": UpsampleAlign}
-FEEDBACK = ("shared", "separate")
-FUSE = ("sum", "avg")
 MIN_HIDDEN = 8
 
 # What a step makes: the bottom-up's features, and the pyramid's maps, fine to coarse.
@@ -58,6 +55,7 @@ class InspireFPN(FPN):
         ise: bool = True,
         align: str = "flow",
         feedback: str = "shared",
+        gradient_steps: int | None = None,
         checkpoint_steps: bool = False,
         out_features: Sequence[str] | None = None,
     ) -> None:
@@ -70,6 +68,8 @@ class InspireFPN(FPN):
             align: how a coarse map is laid on the finer one: "flow", "deform" or "none".
             feedback: whether later steps run the bottom-up's own stages ("shared") or a copy
                 of them that starts from the same weights ("separate").
+            gradient_steps: the last steps that gradients pass through, None for all. The others run
+                forward alone, which trains faster and with less memory, to the same outputs.
             checkpoint_steps: keep no maps of SSBA and of the steps before the last for the backward
                 pass, but compute them anew there: less memory, more time, the same gradients
                 and statistics.
@@ -81,23 +81,17 @@ class InspireFPN(FPN):
             StagedBottomUpError: steps > 1 on a bottom-up that does not show its stages.
         """
         in_features = list(in_features)
-        if len(in_features) < 2:
-            raise ValueError(f"in_features must name two levels or more, got {in_features}.")
-        if type(steps) is not int or steps < 1:
-            raise ValueError(f"steps must be a whole number from 1 up, got {steps!r}.")
-        if align not in ALIGN:
-            raise ValueError(f"align must be one of {', '.join(ALIGN)}, got {align!r}.")
-        if feedback not in FEEDBACK:
-            raise ValueError(f"feedback must be one of {', '.join(FEEDBACK)}, got {feedback!r}.")
-        if fuse_type not in FUSE:
-            raise ValueError(f"fuse_type must be one of {', '.join(FUSE)}, got {fuse_type!r}.")
-        _check_features(bottom_up, in_features, top_block)
+        gradient_steps = steps if gradient_steps is None else gradient_steps
+        check_steps(steps, gradient_steps, feedback)
+        check_choices(align=align, fuse_type=fuse_type)
+        check_features(bottom_up, in_features, top_block)
         super().__init__(
             bottom_up, in_features, out_channels, norm, top_block, fuse_type, square_pad
         )
         shapes = bottom_up.output_shape()
         self._levels = [int(math.log2(shapes[name].stride)) for name in in_features]
         self._steps, self._ise, self._feedback = steps, ise, feedback
+        self._forward_steps = steps - gradient_steps
         self._checkpoint_steps = checkpoint_steps
         # The random stream goes on as after FPN's construction: with one seed, what FPN's model
         # and this one have in common begins with the same weights.
@@ -213,8 +207,12 @@ class InspireFPN(FPN):
         return {name: outputs[name] for name in self._out_features}
 
     def _run_step(self, number: int, step: Callable[..., Step], *inputs: Any) -> Step:
-        """Run a step; let its maps go until the backward pass if that is wanted."""
-        if self._checkpoint_steps and number < self._steps and torch.is_grad_enabled():
+        """Run a step, forward alone or letting its maps go until the backward pass if so wanted."""
+        if 1 < number <= self._forward_steps:
+            with torch.no_grad():
+                return step(*inputs)
+        learns_before_last = self._forward_steps < number < self._steps
+        if self._checkpoint_steps and learns_before_last and torch.is_grad_enabled():
             return checkpoint(
                 step,
                 *inputs,
@@ -226,7 +224,15 @@ class InspireFPN(FPN):
 
     def _first_step(self, x: torch.Tensor) -> Step:
         features = dict(self.bottom_up(x))  # which _build_pyramid changes
-        return features, self._build_pyramid(features)
+        if not self._forward_steps or not torch.is_grad_enabled():
+            return features, self._build_pyramid(features)
+        finest = self.in_features[0]
+        features[finest] = as_channels_last(features[finest])
+        # The finest level's feature, and what comes before it, the last step learns by.
+        for name in features.keys() & set(self._feedback_names):
+            features[name] = features[name].detach()
+        with torch.no_grad():
+            return features, self._build_pyramid(features)
 
     def _later_step(self, pyramid: list[torch.Tensor], early: dict[str, torch.Tensor]) -> Step:
         features = self._feed_back(pyramid, early)
@@ -290,20 +296,3 @@ class InspireFPN(FPN):
         if self._feedback == "separate":
             return getattr(self, f"feedback_{name}")
         return getattr(self.bottom_up, name)
-
-
-def _check_features(bottom_up: Backbone, names: Sequence[str], top_block: nn.Module | None) -> None:
-    """Raise ValueError unless the bottom-up has the features that are read, of strides in order."""
-    shapes = bottom_up.output_shape()
-    unknown = [name for name in names if name not in shapes]
-    if unknown:
-        raise ValueError(
-            f"in_features names {unknown[0]}, but the bottom-up gives {', '.join(shapes)}."
-        )
-    strides = [shapes[name].stride for name in names]
-    if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
-        raise ValueError(f"in_features must be of strides that double, got {names}, {strides}.")
-    read = None if top_block is None else top_block.in_feature
-    outputs = [f"p{int(math.log2(stride))}" for stride in strides]
-    if read is not None and read not in (*outputs, *shapes):
-        raise ValueError(f"top_block reads {read}, which is none of {', '.join(outputs)}.")

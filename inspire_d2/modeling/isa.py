@@ -16,7 +16,14 @@ from torchvision.ops import deform_conv2d
 from .gather import GridReads, RowReads, gather, nearest_reads, shifted_reads
 from .pixelwise import add_weighted
 
-__all__ = ["AdaptiveFusion", "DeformAlign", "FlowAlign", "UpsampleAlign", "upsample_nearest"]
+__all__ = [
+    "ALIGN",
+    "AdaptiveFusion",
+    "DeformAlign",
+    "FlowAlign",
+    "UpsampleAlign",
+    "upsample_nearest",
+]
 
 EMBED_CHANNELS = 16
 # tau = GAIN * scale and b = GAIN * bias. An optimizer such as Adam moves a scalar by its rate at
@@ -153,3 +160,6 @@ class UpsampleAlign(nn.Module):
     def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
         """Lay coarse (N, d, h, w) on fine (N, d, H, W): an up-sampled map (N, d, H, W)."""
         return upsample_nearest(coarse, fine)
+
+
+ALIGN = {"flow": FlowAlign, "deform": DeformAlign, "none": UpsampleAlign}

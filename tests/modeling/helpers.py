@@ -1,5 +1,6 @@
 """What the tests of the pyramid share: tiny bottom-ups, random parameters, the reference's view."""
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -132,6 +133,26 @@ def image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tor
     """Seeded normal noise."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+class _Kept:
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
+def kept_bytes(module: nn.Module, x: torch.Tensor) -> int:
+    """Bytes of distinct tensors that a forward pass keeps for the backward pass."""
+    kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
+
+    def pack(tensor: torch.Tensor) -> _Kept:
+        kept.add(made := _Kept(tensor))
+        return made
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one.tensor):
+        outputs = module(x)
+    storages = [one.tensor.untyped_storage() for one in kept]
+    del outputs
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def arrays(module: nn.Module) -> dict[str, np.ndarray]:

@@ -56,6 +56,7 @@ def test_keys_and_defaults() -> None:
         "ISE": True,
         "ALIGN": "flow",
         "FEEDBACK": "shared",
+        "GRADIENT_STEPS": 0,
         "CHECKPOINT_STEPS": False,
     }
     cfg.merge_from_list(["MODEL.INSPIRE.STEPS", "3", "MODEL.INSPIRE.ALIGN", "none"])
@@ -93,11 +94,14 @@ def test_every_key_of_the_config_reaches_the_pyramid(align: str, kind: type) -> 
     assert "fusion5" not in children
 
 
-def test_checkpointing_reaches_the_pyramid() -> None:
+@pytest.mark.parametrize(
+    ("key", "values"), [("CHECKPOINT_STEPS", (False, True)), ("GRADIENT_STEPS", (0, 1))]
+)
+def test_what_saves_memory_reaches_the_pyramid(key: str, values: tuple[int, int]) -> None:
     x = torch.zeros(1, 3, 64, 64)
     nodes = []
-    for on in (False, True):
-        backbone = build_backbone(config(MASK_RCNN, RCNN_BUILDER, CHECKPOINT_STEPS=on), IMAGE)
+    for value in values:
+        backbone = build_backbone(config(MASK_RCNN, RCNN_BUILDER, **{key: value}), IMAGE)
         kept = []
         with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda tensor: tensor):
             backbone(x)

@@ -13,6 +13,7 @@ from .helpers import (
     assert_close,
     backward,
     image,
+    kept_bytes,
     randomise,
     resnet_pyramid,
     tiny_pyramid,
@@ -22,21 +23,6 @@ from .helpers import (
 
 def pyramid(**options: Any) -> InspireFPN:
     return randomise(resnet_pyramid(**options))
-
-
-def kept_bytes(module: InspireFPN, x: torch.Tensor) -> int:
-    """Bytes of distinct tensors that a forward pass keeps for the backward pass."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        outputs = module(x)
-    del outputs
-    return sum(kept.values())
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
