@@ -75,7 +75,7 @@ def test_scoring_is_as_without() -> None:
 def test_forward_steps_keep_no_maps() -> None:
     x = image(1, 3, 256, 256)  # maps outweigh parameters
     two, three = (kept_bytes(pyramid(steps=n, gradient_steps=1), x) for n in (2, 3))
-    assert three == two < 0.7 * kept_bytes(pyramid(steps=2), x)
+    assert three == two < 0.85 * kept_bytes(pyramid(steps=2), x)
 
 
 @pytest.mark.parametrize(
