@@ -131,9 +131,20 @@ def test_full_disk_leaves_what_was_saved(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000001.pth"]
 
 
-WRITER = """
-import sys, torch
+# For each line, a process that writes until it is killed; one that imports what it needs is enough.
+WRITERS = """
+import os, sys, torch
 from inspire_d2.engine.checkpoint import ReportingCheckpointer
+
+for _ in sys.stdin:
+    writer = os.fork()
+    if writer == 0:
+        break
+    print(writer, flush=True)
+    os.waitpid(writer, 0)
+    print("ended", flush=True)
+else:
+    sys.exit()
 model = torch.nn.Linear(3000, 1000)
 checkpointer = ReportingCheckpointer(model, sys.argv[1])
 for iteration in range(10**6):
@@ -146,16 +157,20 @@ for iteration in range(10**6):
 @pytest.mark.slow
 def test_kill_leaves_the_last_whole(tmp_path: Path) -> None:
     """Kill -9 at moments all through a write: what is named last is whole, and as new as said."""
-    for delay in (0.0, 0.003, 0.007, 0.011, 0.017, 0.023):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(2):
-            told = int(process.stdout.readline())
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        told = int(([told, *process.stdout.read().split()])[-1])
-        process.wait()
-        loaded = torch.load(newest_checkpoint(str(tmp_path)))
-        assert loaded["iteration"] in (told, told + 1)
-        assert (loaded["model"]["weight"] == loaded["iteration"]).all()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    # A forked process has no other threads.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WRITERS, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, **pipes) as writers:
+        for delay in (0.0, 0.003, 0.007, 0.011, 0.017, 0.023):
+            print(file=writers.stdin, flush=True)
+            writer, _, told = (int(writers.stdout.readline()) for _ in range(3))
+            time.sleep(delay)
+            os.kill(writer, signal.SIGKILL)
+            for line in iter(writers.stdout.readline, "ended\n"):
+                told = int(line)
+            last = tmp_path / (tmp_path / "last_checkpoint").read_text()
+            assert newest_checkpoint(str(tmp_path)) == str(last)  # not gone round
+            loaded = torch.load(last)
+            assert loaded["iteration"] in (told, told + 1)
+            assert (loaded["model"]["weight"] == loaded["iteration"]).all()
