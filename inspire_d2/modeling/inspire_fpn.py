@@ -227,8 +227,9 @@ class InspireFPN(FPN):
         if not self._forward_steps or not torch.is_grad_enabled():
             return features, self._build_pyramid(features)
         finest = self.in_features[0]
+        # The last step learns by the finest level's feature and by what comes before it: neither is
+        # detached, and the conversion below, which has no gradient, must find nothing to do.
         features[finest] = as_channels_last(features[finest])
-        # The finest level's feature, and what comes before it, the last step learns by.
         for name in features.keys() & set(self._feedback_names):
             features[name] = features[name].detach()
         with torch.no_grad():
