@@ -53,19 +53,21 @@ def images() -> list[np.ndarray]:
     return list(variants(np.ascontiguousarray(image[:, :, ::-1])))
 
 
-def exported(predictor: Predictor, kind: str, folder: Path) -> Model:
+def exported(predictor: Predictor, folder: Path, *kinds: str) -> list[Model]:
+    """The model in each format; tracing it takes the most time, and is done once."""
     about = describe(predictor)
     (folder / "model.json").write_text(json.dumps(about))
     adapter = trace(predictor, predictor.prepare(images()[0])["image"].float())
-    if kind == "torchscript":
+    models = []
+    if "onnx" in kinds:
+        write_onnx(adapter, folder / "model.onnx", about["outputs"])
+        models.append(Model(folder))
+    if "torchscript" in kinds:
         write_torchscript(adapter, folder / "model.ts")
-        return Model(folder, Session(folder / "model.ts"))
-    pytest.importorskip("onnxruntime")
-    write_onnx(adapter, folder / "model.onnx", about["outputs"])
-    return Model(folder)
+        models.append(Model(folder, Session(folder / "model.ts")))
+    return models
 
 
-@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
@@ -76,15 +78,14 @@ def exported(predictor: Predictor, kind: str, folder: Path) -> Model:
         ("polyp/semantic_fpn_r18_inspire", []),
     ],
 )
-def test_exported_model_predicts_the_same(
-    name: str, overrides: list[str], kind: str, tmp_path: Path
-) -> None:
+def test_exported_models_predict_the_same(name: str, overrides: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
     predictor = predictor_of(name, *overrides)
-    model = exported(predictor, kind, tmp_path)
-    found = compare(predictor, model, images())
-    assert found.problems == []
-    assert len(set(found.sizes)) == 3
-    assert found.detections > 5 or model.about["kind"] == "segmenter"
+    for model in exported(predictor, tmp_path, "onnx", "torchscript"):
+        found = compare(predictor, model, images())
+        assert found.problems == []
+        assert len(set(found.sizes)) == 3
+        assert found.detections > 5 or model.about["kind"] == "segmenter"
     # the models tell one image from another, so that being equal says something
     first, second = (predictor(image) for image in images()[:2])
     assert str(first) != str(second)
@@ -118,7 +119,8 @@ def test_other_detectors_are_exported_to_torchscript(
     assert [one["id"] for one in predictor.categories] == list(
         range(1, len(predictor.categories) + 1)
     )
-    found = compare(predictor, exported(predictor, "torchscript", tmp_path), images())
+    (model,) = exported(predictor, tmp_path, "torchscript")
+    found = compare(predictor, model, images())
     assert found.problems == [] and found.detections > 5
 
 
@@ -126,8 +128,9 @@ def test_deformable_alignment_goes_to_torchscript_alone(tmp_path: Path) -> None:
     predictor = predictor_of(MASK_RCNN, *DETECTIONS, "model.backbone.align=deform")
     pytest.importorskip("onnxruntime")
     with pytest.raises(InputError, match="deformable convolution.*export it as torchscript"):
-        exported(predictor, "onnx", tmp_path)
-    found = compare(predictor, exported(predictor, "torchscript", tmp_path), images()[:2])
+        exported(predictor, tmp_path, "onnx")
+    (model,) = exported(predictor, tmp_path, "torchscript")
+    found = compare(predictor, model, images()[:2])
     assert found.problems == [] and found.detections > 5
 
 
