@@ -205,7 +205,7 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
                 left = (time.monotonic() - start) / done * (len(waiting) + len(running)) / 60
                 if process.returncode or not run.finished:
                     failed.append(run)
-                    say(f"{run} FAILED: see {run.folder}/study.log")
+                    say(f"{run} FAILED: {run.failure()}")
                     continue
                 say(f"{run} done; {len(waiting) + len(running)} to go, about {left:.0f} min left")
     finally:

@@ -65,6 +65,13 @@ class Run:
             and last.read_text().strip() == "model_final.pth"
         )
 
+    def failure(self) -> str:
+        """Return why it failed, where its log ends with a sentence, and where that log is."""
+        log = self.folder / "study.log"
+        last = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+        reason = last.removeprefix("error: ")
+        return f"see {log}" if reason == last else f"{reason} (log: {log})"
+
     def __str__(self) -> str:
         return f"{self.centre}/{self.variant}/seed{self.seed}"
 

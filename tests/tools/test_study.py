@@ -279,6 +279,20 @@ def test_a_path_is_taken_as_it_is(weights: Path, output: Path) -> None:
         assert cfg.dataloader[split].dataset.json_file == str(odd / f"data/C1/{name}.json")
 
 
+def test_why_a_run_failed_is_told(weights: Path, output: Path) -> None:
+    done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
+                 "--define", "none", "plain", "train.max_iter=0", "--variants", "none",
+                 "--baseline", "none")  # fmt: skip
+    assert done.returncode == 1
+    run = "C1/none/seed0 FAILED: train.max_iter=0 must be a whole number from 1 up. (log: "
+    assert run in done.stderr
+
+    folder = output / "runs/semantic/C1/none/seed0"
+    (folder / "study.log").write_text("Traceback\nMemoryError\n")
+    run = Run("semantic", "none", VARIANTS["plain"], "C1", 0, folder, output / "data")
+    assert run.failure() == f"see {folder / 'study.log'}"
+
+
 def test_a_run_too_short_to_be_timed_has_no_time(weights: Path, output: Path) -> None:
     for variant in ("plain", "steps1"):
         finish(output, "C1", variant, 0, [0.5] * IMAGES)
