@@ -54,7 +54,7 @@ def images() -> list[np.ndarray]:
 
 
 def exported(predictor: Predictor, folder: Path, *kinds: str) -> list[Model]:
-    """The model in each format; tracing it takes the most time, and is done once."""
+    """The model in each of the formats, from one trace of it."""
     about = describe(predictor)
     (folder / "model.json").write_text(json.dumps(about))
     adapter = trace(predictor, predictor.prepare(images()[0])["image"].float())
