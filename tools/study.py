@@ -34,12 +34,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
+from tools.study_progress import Progress
 from tools.study_run import CONFIGS, REPOSITORY, Run, config_of
 from tools.study_variants import VARIANTS, Variant, defined, overridden
 
 QUICK = {
     "iterations": 20, "centres": ["C6"], "seeds": [0], "variants": ["plain", "steps1", "steps2"],
 }  # fmt: skip
+PROGRESS_S = 300  # between two lines that say how far the runs are
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -129,6 +131,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
     """Complete the arguments; raise InputError where one of them cannot be used."""
+    from inspire_d2.engine.checks import check_train_options
     from inspire_d2.engine.config import load_config
 
     unknown = [v for v in args.variants if v not in variants]
@@ -153,6 +156,7 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
     for name in args.variants:  # a typing error, before any run
         variant = variants[name]
         cfg = load_config(str(config_of(args.task, variant.inspire)), list(variant.overrides))
+        check_train_options(cfg)
         if cfg.train.eval_period:  # a run that was scored counts as finished
             raise InputError(
                 f"{name}: train.eval_period={cfg.train.eval_period}, but a study scores the last "
@@ -186,7 +190,8 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
             print(shlex.join(run.command(args)))
         return []
     running: dict[subprocess.Popen[bytes], Run] = {}
-    failed, done, start = [], 0, time.monotonic()
+    failed, progress = [], Progress(len(waiting), args.jobs)
+    next_line = time.monotonic() + min(60, PROGRESS_S)
     # A flag, no exception: one in the middle of a start would leave that run behind.
     stops: list[int] = []
     before = {
@@ -199,15 +204,19 @@ def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:
             while waiting and len(running) < args.jobs:
                 run = waiting.pop(0)
                 running[launch(run, args)] = run
+                progress.start(run)
             time.sleep(0.5)
             for process in [p for p in running if p.poll() is not None]:
-                run, done = running.pop(process), done + 1
-                left = (time.monotonic() - start) / done * (len(waiting) + len(running)) / 60
+                run = running.pop(process)
+                progress.end(run)
                 if process.returncode or not run.finished:
                     failed.append(run)
                     say(f"{run} FAILED: {run.failure()}")
                     continue
-                say(f"{run} done; {len(waiting) + len(running)} to go, about {left:.0f} min left")
+                say(f"{run} done; {len(waiting) + len(running)} to go{progress.time_left()}")
+            if running and time.monotonic() >= next_line:
+                say(str(progress))
+                next_line += PROGRESS_S
     finally:
         # Each Ctrl-C, SIGTERM or SIGHUP is handed on to the runs, in groups of their own.
         sent = 0

@@ -1,6 +1,8 @@
-"""One training of tools/study.py: its command, and whether it is finished."""
+"""One training of tools/study.py: its command, how far it is, and whether it is finished."""
 
 import argparse
+import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,9 @@ from tools.study_variants import Variant
 __all__ = ["CONFIGS", "REPOSITORY", "Run", "config_of"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Of a line of train_net.py's log; it ends one that comes before the first, too.
+_DONE = re.compile(rb"iteration (\d+) of (\d+) ")
+_LEFT = re.compile(rb"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d) left")
 # Task: the config without INSPIRE, and the one with it.
 CONFIGS = {
     "semantic": ("semantic_fpn_r18_plain", "semantic_fpn_r18_inspire"),
@@ -71,6 +76,18 @@ class Run:
         last = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
         reason = last.removeprefix("error: ")
         return f"see {log}" if reason == last else f"{reason} (log: {log})"
+
+    def progress(self) -> tuple[str, float] | None:
+        """Return how many iterations its log says are done, and the seconds left; None before."""
+        with open(self.folder / "study.log", "rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 65536))
+            end = log.read()
+        left, done = list(_LEFT.finditer(end)), list(_DONE.finditer(end))
+        if not left:
+            return None
+        days, hours, minutes, seconds = (int(part or 0) for part in left[-1].groups())
+        text = " of ".join(part.decode() for part in done[-1].groups()) if done else "begun"
+        return text, ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
     def __str__(self) -> str:
         return f"{self.centre}/{self.variant}/seed{self.seed}"

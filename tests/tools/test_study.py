@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+import tools.study
 from inspire_d2.engine.config import load_config, save_config
 from tools.study import CONFIGS, VARIANTS, Run, main
 
@@ -281,16 +282,30 @@ def test_a_path_is_taken_as_it_is(weights: Path, output: Path) -> None:
 
 def test_why_a_run_failed_is_told(weights: Path, output: Path) -> None:
     done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
-                 "--define", "none", "plain", "train.max_iter=0", "--variants", "none",
-                 "--baseline", "none")  # fmt: skip
+                 "--define", "none", "plain", "train.init_checkpoint=none.pth",
+                 "--variants", "none", "--baseline", "none")  # fmt: skip
     assert done.returncode == 1
-    run = "C1/none/seed0 FAILED: train.max_iter=0 must be a whole number from 1 up. (log: "
-    assert run in done.stderr
+    assert re.search(r"C1/none/seed0 FAILED: .*none\.pth.*\. \(log: ", done.stderr)
 
     folder = output / "runs/semantic/C1/none/seed0"
     (folder / "study.log").write_text("Traceback\nMemoryError\n")
     run = Run("semantic", "none", VARIANTS["plain"], "C1", 0, folder, output / "data")
     assert run.failure() == f"see {folder / 'study.log'}"
+
+
+def test_it_says_how_far_the_runs_are(
+    weights: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def launch(run: Run, _: argparse.Namespace) -> "subprocess.Popen[bytes]":
+        run.folder.mkdir(parents=True)
+        (run.folder / "study.log").write_text("iteration 20 of 250  0:10:00 left\n")
+        return subprocess.Popen(["sleep", "2"])
+
+    monkeypatch.setattr(tools.study, "launch", launch)
+    monkeypatch.setattr(tools.study, "PROGRESS_S", 1)
+    done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
+                 "--variants", "plain", "--jobs", 1)  # fmt: skip
+    assert "] C1/plain/seed0 20 of 250; 0 to start, about 10 min left\n" in done.stderr
 
 
 def test_a_run_too_short_to_be_timed_has_no_time(weights: Path, output: Path) -> None:
@@ -325,6 +340,8 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
         (["--weights", weights, "--define", "mine", "steps9", "a=1"], "takes one of plain"),
         (["--weights", weights, "--define", "mine", "steps1"], "KEY=VALUE"),
         (["--weights", weights, "--define", *twice, "--define", *twice], "take a new name"),
+        (["--weights", weights, "--define", "mine", "steps1", "train.max_iter=0", "--variants",
+          "plain", "mine"], "train.max_iter=0 must be a whole number from 1 up"),
         (["--weights", weights, "--seeds", 0, 1, 0], "--seeds names one twice"),
         (["--weights", weights, "--centres", "C1", "C1"], "--centres names one twice"),
         (["--weights", weights, "--centres", "C1+C2", "C2+C1"], "--centres names one twice"),
