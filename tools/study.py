@@ -7,10 +7,13 @@
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --centres C1+C2+C4
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection \
         --define rate4 steps2 optimizer.params.lr_factor_func.inspire=4 --variants plain rate4
+    python tools/study.py --weights weights/r18_imagenet_d2.pkl --splits my/annotations
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --quick
 
 Each run trains on all PolypGen centres but one, or with C1+C2+C4 all but those three, and scores
-the last iteration on what was held out: nothing is chosen on it. Runs share the config's schedule;
+the last iteration on what was held out: nothing is chosen on it. With --splits it trains on your
+own train.json and scores val.json; several folders are results side by side, as of the folds of a
+cross-validation. Runs share the config's schedule;
 `plain` has FPN, or a plain U-Net, in INSPIRE's place; `plain_1.2x` and `plain_1.7x` are it, trained
 so much longer, for comparison at equal time. Within one seed all variants see the same batches and
 begin with the same weights in all they share. A run that is finished is not run again, one that was
@@ -35,7 +38,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an
 
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
 from tools.study_progress import Progress
-from tools.study_run import CONFIGS, REPOSITORY, Run, config_of
+from tools.study_run import CONFIGS, REPOSITORY, Run, config_of, data_overrides
+from tools.study_splits import hold_out, names_of, take_own
 from tools.study_variants import VARIANTS, Variant, defined, overridden
 
 QUICK = {
@@ -63,8 +67,11 @@ def study(args: argparse.Namespace) -> int:
     variants = overridden(VARIANTS | defined(args.define), args.overrides)
     check(args, variants)
     data, folder = args.output / "data", args.output / "runs" / args.task
-    for centre in args.centres:
-        prepare(centre, args.root, data / centre)
+    for centre, source in zip(args.centres, args.splits or args.centres, strict=True):
+        if args.splits:
+            take_own(source, data / centre)
+        else:
+            hold_out(centre, args.root, data / centre)
     runs = [
         Run(args.task, v, variants[v], c, s, folder / c / v / f"seed{s}", data)
         for s in args.seeds
@@ -98,6 +105,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--root", type=Path, default=datasets / "polypgen", help="PolypGen")
     parser.add_argument(
+        "--splits", nargs="+", type=Path, metavar="FOLDER",
+        help="your own data in place of PolypGen's: folders that each hold a train.json and a "
+        "val.json, as datasets/prepare_polyps.py writes them",
+    )  # fmt: skip
+    parser.add_argument(
         "--output", type=Path, help="default: runs/study, with --quick runs/study_quick"
     )
     parser.add_argument("--centres", nargs="+", help="each held out in turn (default: C1 C2 C4)")
@@ -121,17 +133,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.output is None:
         args.output = Path("runs/study_quick" if args.quick else "runs/study")
+    if args.splits and args.centres:
+        parser.error("--centres are PolypGen's; --splits takes their place")
     defaults = {"centres": ["C1", "C2", "C4"], "seeds": [0, 1, 2], "iterations": None}
     defaults["variants"] = ["plain", "plain_1.2x", "plain_1.7x", "steps1", "steps2"]
     for key, value in (defaults | (QUICK if args.quick else {})).items():
         if getattr(args, key) is None:
             setattr(args, key, value)
+    if args.splits:
+        args.centres = None  # named in check
     return args
 
 
 def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
     """Complete the arguments; raise InputError where one of them cannot be used."""
-    from inspire_d2.engine.checks import check_train_options
+    from inspire_d2.engine.checks import check_datasets, check_train_options
     from inspire_d2.engine.config import load_config
 
     unknown = [v for v in args.variants if v not in variants]
@@ -147,6 +163,8 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
         raise InputError("--jobs and --iterations must be 1 or more.")
     if not all(0 <= seed < 2**32 for seed in args.seeds):  # below 0 each run would draw another
         raise InputError("--seeds must be 0 or more, and below 2^32.")
+    if args.splits:
+        args.centres = names_of(args.splits)
     if args.iterations is None:
         args.iterations = load_config(str(config_of(args.task, inspire=False))).train.max_iter
     together = ["+".join(sorted(centre.split("+"))) for centre in args.centres]
@@ -155,30 +173,18 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
             raise InputError(f"--{key} names one twice.")  # two runs in one folder
     for name in args.variants:  # a typing error, before any run
         variant = variants[name]
-        cfg = load_config(str(config_of(args.task, variant.inspire)), list(variant.overrides))
+        config, overrides = str(config_of(args.task, variant.inspire)), variant.overrides
+        cfg = load_config(config, list(overrides))
         check_train_options(cfg)
         if cfg.train.eval_period:  # a run that was scored counts as finished
             raise InputError(
                 f"{name}: train.eval_period={cfg.train.eval_period}, but a study scores the last "
                 "iteration alone: leave it 0."
             )
+        for split, source in zip(args.centres, args.splits or (), strict=False):
+            cfg = load_config(config, [*overrides, *data_overrides(split, source)])
+            check_datasets(cfg, ("train", "test"))
     args.weights, args.output = args.weights.resolve(), args.output.resolve()
-
-
-def prepare(centre: str, root: Path, folder: Path) -> None:
-    """Write the jsons of the split that holds a centre, or several (C1+C2), out; once."""
-    if (folder / "val.json").exists():
-        from tools.study_folder import refuse_another_root  # seconds to import
-
-        refuse_another_root(folder, root)
-        return
-    code = subprocess.run(
-        [sys.executable, "datasets/prepare_polyps.py", "--layout", "polypgen",
-         "--root", root.resolve(), "--split-column", "centre", "--val-values", *centre.split("+"),
-         "--output", folder], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
-    ).returncode  # fmt: skip
-    if code:
-        sys.exit(code)  # it has said why
 
 
 def run_all(runs: list[Run], args: argparse.Namespace) -> list[Run]:

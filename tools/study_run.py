@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tools.study_variants import Variant
 
-__all__ = ["CONFIGS", "REPOSITORY", "Run", "config_of"]
+__all__ = ["CONFIGS", "REPOSITORY", "Run", "config_of", "data_overrides"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Of a line of train_net.py's log; it ends one that comes before the first, too.
@@ -25,7 +25,7 @@ CONFIGS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a variant and a seed, with one centre held out."""
+    """One training: a variant and a seed, with one centre held out, or on a split so named."""
 
     task: str
     variant: str
@@ -41,11 +41,7 @@ class Run:
         command = [sys.executable, "train_net.py", "--config-file", f"configs/polyp/{config}.py"]
         if (self.folder / "last_checkpoint").exists():
             command.append("--resume")
-        for split, name in (("train", "train"), ("test", "val")):
-            json_file = self.data / self.centre / f"{name}.json"
-            dataset = f"dataloader.{split}.dataset"  # apart: a path may hold braces
-            command += [f"{dataset}.name=study_{self.centre}_{name}"]
-            command += [f"{dataset}.json_file={json_file}", f"dataloader.{split}.num_workers=1"]
+        command += data_overrides(self.centre, self.data / self.centre)
         return [*command, f"train.output_dir={self.folder}", *self.overrides(args)]
 
     def overrides(self, args: argparse.Namespace) -> list[str]:
@@ -91,6 +87,19 @@ class Run:
 
     def __str__(self) -> str:
         return f"{self.centre}/{self.variant}/seed{self.seed}"
+
+
+def data_overrides(name: str, folder: Path) -> list[str]:
+    """Return what makes the data another than a config's: a folder's train.json and val.json."""
+    overrides = []
+    for split, part in (("train", "train"), ("test", "val")):
+        dataset = f"dataloader.{split}.dataset"  # apart: a path may hold braces
+        overrides += [
+            f"{dataset}.name=study_{name}_{part}",
+            f"{dataset}.json_file={folder / part}.json",
+            f"dataloader.{split}.num_workers=1",
+        ]
+    return overrides
 
 
 def config_of(task: str, inspire: bool) -> Path:
