@@ -51,12 +51,13 @@ def find_pairs(
     ``root``). Images and masks that do not match one to one go to ``problems``. Raises InputError
     when the folders of the layout are not there.
     """
-    if not os.path.isdir(root):
-        raise InputError(f"--root {root} is not a folder")
-    check_complete(root)
-    root = Path(os.path.abspath(root))  # links inside it stay as they are named
     if (images or masks) and layout != "folders":
         raise InputError(f"--images and --masks belong to --layout folders, not to {layout}")
+    for option, folder in (("--images", images), ("--masks", masks), ("--root", root)):
+        if folder is not None and not os.path.isdir(folder):
+            raise InputError(f"{option} {folder} is not a folder")
+    check_complete(root)
+    root = Path(os.path.abspath(root))  # links inside it stay as they are named
     if layout == "folders" and (images or masks):
         pairs = _given_folders(root, images, masks, problems)
     else:
@@ -72,9 +73,6 @@ def _given_folders(
 ) -> list[Pair]:
     if images is None or masks is None:
         raise InputError("--images and --masks go together: one of them is missing")
-    for option, folder in (("--images", images), ("--masks", masks)):
-        if not os.path.isdir(folder):
-            raise InputError(f"{option} {folder} is not a folder")
     if images.resolve() == masks.resolve():
         raise InputError(f"--images and --masks are the same folder, {images}")
     images, masks = Path(os.path.abspath(images)), Path(os.path.abspath(masks))

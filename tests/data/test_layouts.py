@@ -144,7 +144,13 @@ def test_options_of_two_folders(kvasir: Path, tmp_path: Path) -> None:
         ("folders", kvasir, {"images": images}, "one of them is missing"),
         ("folders", kvasir, {"images": images, "masks": images}, "the same folder"),
         ("folders", masks, {"images": images, "masks": masks}, "does not lie under"),
-        ("folders", kvasir, {"images": images, "masks": tmp_path / "x"}, "is not a folder"),
+        ("folders", kvasir, {"images": images, "masks": tmp_path / "x"}, "--masks .*x is not a"),
+        (
+            "folders",
+            tmp_path / "x",
+            {"images": tmp_path / "x/y", "masks": masks},
+            "--images .*y is not a",
+        ),
     ):
         with pytest.raises(InputError, match=sentence):
             names(layout, root, **given)
