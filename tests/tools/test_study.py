@@ -1,81 +1,18 @@
 """The study: what it would run, and what it makes of runs that are finished."""
 
 import argparse
-import io
 import json
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
-import tools.study
 from inspire_d2.engine.config import load_config, save_config
-from tools.study import CONFIGS, VARIANTS, Run, main
+from tools.study import VARIANTS, Run
 
-ROOT = Path(__file__).resolve().parents[2]
-IMAGES = 6
-
-
-def study(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the study in this process, which has imported what it needs."""
-    out, err = io.StringIO(), io.StringIO()
-    command = list(map(str, arguments))
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
-        main(command)
-    return subprocess.CompletedProcess(command, stopped.value.code, out.getvalue(), err.getvalue())
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.pkl"
-    path.touch()
-    return path
-
-
-@pytest.fixture
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study's folder with the splits of two centres, a third of whose polyps are small."""
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    content = {"info": {"image_root": str(tmp_path / "polypgen")}}
-    folder = tmp_path / "study"
-    for centre in ("C1", "C2"):
-        split = folder / "data" / centre
-        split.mkdir(parents=True)
-        content["images"] = [{"id": i, "height": 100, "width": 100} for i in range(IMAGES)]
-        for name in ("train", "val"):
-            (split / f"{name}.json").write_text(json.dumps(content))
-    return folder
-
-
-def finish(
-    output: Path, centre: str, variant: str, seed: int, dice: list[float], task: str = "semantic"
-) -> None:
-    """Leave what train_net.py leaves of a run, as far as the study reads it."""
-    folder = output / "runs" / task / centre / variant / f"seed{seed}"
-    folder.mkdir(parents=True)
-    options = ["model.backbone.steps=1"] if variant == "steps1" else []
-    options += [f"train.init_checkpoint={output.parent / 'weights.pkl'}", f"train.seed={seed}"]
-    config = CONFIGS[task][not variant.startswith("plain")]
-    cfg = load_config(str(ROOT / f"configs/polyp/{config}.py"), options)
-    save_config(cfg, str(folder / "config.yaml"))
-    scores = {"polyp": {"Dice": float(np.mean(dice))}}
-    (folder / "evaluation.json").write_text(json.dumps(scores))
-    (folder / "last_checkpoint").write_text("model_final.pth")
-    seconds = {"plain": 2.0, "steps1": 3.0}[variant]
-    (folder / "metrics.json").write_text(json.dumps({"time": seconds}) + "\n")
-    rows = [
-        {"image_id": i, "dice": d, "num_gt": 1, "gt_pixels": 100 if i < 2 else 900}
-        for i, d in enumerate(dice)
-    ]
-    (folder / "polyp_per_image.json").write_text(json.dumps(rows))
+from .studying import IMAGES, ROOT, finish, study
 
 
 def test_commands_hold_each_centre_out(weights: Path, output: Path) -> None:
@@ -205,65 +142,6 @@ def test_runs_of_an_earlier_config_are_not_mixed(weights: Path, output: Path) ->
     assert "a run of model.sem_seg_head.loss.dice_weight=0.25, not 1" in done.stderr
 
 
-def start(*arguments: object) -> subprocess.Popen:
-    """Start a study that heeds Ctrl-C, which a shell's background jobs ignore, and hand that on."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "study.py"), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def read_until(process: subprocess.Popen, text: str) -> None:
-    """Read its stderr to the line that holds the text."""
-    while text not in process.stderr.readline():
-        assert process.poll() is None
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_shows_what_is_finished(stop: int, weights: Path, output: Path) -> None:
-    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
-    process = start("--weights", weights, "--output", output, "--centres", "C1",
-                    "--seeds", 0, 1, "--variants", "plain")  # fmt: skip
-    read_until(process, "2 runs, 1 of them")
-    time.sleep(1)
-    process.send_signal(stop)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "interrupted" in err
-    assert "Traceback" not in err
-    assert "| plain | 1 |" in out
-    commands = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
-    assert not any(str(output) in word for command in commands for word in command)
-
-
-def test_interrupt_before_the_table_says_how_to_get_it(weights: Path, output: Path) -> None:
-    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
-    process = start("--weights", weights, "--output", output, "--centres", "C1",
-                    "--seeds", 0, "--variants", "plain")  # fmt: skip
-    read_until(process, "writing the table")
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "the same command goes on, and writes the table" in err
-    assert "Traceback" not in err
-
-
-@pytest.mark.parametrize("last", [None, "model_0000124.pth"])
-def test_a_run_that_failed_at_its_end_is_not_finished(
-    last: str | None, weights: Path, output: Path
-) -> None:
-    finish(output, "C1", "plain", 0, [0.5] * IMAGES)
-    file = output / "runs/semantic/C1/plain/seed0/last_checkpoint"
-    file.write_text(last) if last else file.unlink()
-    done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
-                 "--variants", "plain", "--dry-run")  # fmt: skip
-    assert "1 runs, 0 of them finished" in done.stderr
-    assert ("--resume" in done.stdout) == bool(last)
-
-
 def test_a_path_is_taken_as_it_is(weights: Path, output: Path) -> None:
     odd = output.rename(output.parent / "müller, a(1)=[x] {y} & ~")
     done = study("--weights", weights, "--output", odd, "--centres", "C1", "--seeds", 0,
@@ -278,34 +156,6 @@ def test_a_path_is_taken_as_it_is(weights: Path, output: Path) -> None:
     assert cfg.train.output_dir == str(run.folder)
     for split, name in (("train", "train"), ("test", "val")):
         assert cfg.dataloader[split].dataset.json_file == str(odd / f"data/C1/{name}.json")
-
-
-def test_why_a_run_failed_is_told(weights: Path, output: Path) -> None:
-    done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
-                 "--define", "none", "plain", "train.init_checkpoint=none.pth",
-                 "--variants", "none", "--baseline", "none")  # fmt: skip
-    assert done.returncode == 1
-    assert re.search(r"C1/none/seed0 FAILED: .*none\.pth.*\. \(log: ", done.stderr)
-
-    folder = output / "runs/semantic/C1/none/seed0"
-    (folder / "study.log").write_text("Traceback\nMemoryError\n")
-    run = Run("semantic", "none", VARIANTS["plain"], "C1", 0, folder, output / "data")
-    assert run.failure() == f"see {folder / 'study.log'}"
-
-
-def test_it_says_how_far_the_runs_are(
-    weights: Path, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def launch(run: Run, _: argparse.Namespace) -> "subprocess.Popen[bytes]":
-        run.folder.mkdir(parents=True)
-        (run.folder / "study.log").write_text("iteration 20 of 250  0:10:00 left\n")
-        return subprocess.Popen(["sleep", "2"])
-
-    monkeypatch.setattr(tools.study, "launch", launch)
-    monkeypatch.setattr(tools.study, "PROGRESS_S", 1)
-    done = study("--weights", weights, "--output", output, "--centres", "C1", "--seeds", 0,
-                 "--variants", "plain", "--jobs", 1)  # fmt: skip
-    assert "] C1/plain/seed0 20 of 250; 0 to start, about 10 min left\n" in done.stderr
 
 
 def test_a_run_too_short_to_be_timed_has_no_time(weights: Path, output: Path) -> None:
