@@ -12,13 +12,13 @@
 
 Each run trains on all PolypGen centres but one, or with C1+C2+C4 all but those three, and scores
 the last iteration on what was held out: nothing is chosen on it. With --splits it trains on your
-own train.json and scores val.json; several folders are results side by side, as of the folds of a
-cross-validation. Runs share the config's schedule;
-`plain` has FPN, or a plain U-Net, in INSPIRE's place; `plain_1.2x` and `plain_1.7x` are it, trained
-so much longer, for comparison at equal time. Within one seed all variants see the same batches and
-begin with the same weights in all they share. A run that is finished is not run again, one that was
-interrupted goes on from its last checkpoint. Where one GPU serves many --jobs, start NVIDIA's MPS
-(`nvidia-cuda-mps-control -d`) first: without it they take turns.
+own train.json and scores val.json, as often as there are folders, such as the folds of a
+cross-validation. Runs share the config's schedule; `plain` has FPN, or a plain U-Net, in INSPIRE's
+place; `plain_1.2x` and `plain_1.7x` are it, trained so much longer, for comparison at equal time.
+Within one seed all variants see the same batches and begin with the same weights in all they share.
+A run that is finished is not run again, one that was interrupted goes on from its last checkpoint.
+Where one GPU serves many --jobs, start NVIDIA's MPS (`nvidia-cuda-mps-control -d`) first: without
+it they take turns.
 
 Writes to --output: data/ (the splits), runs/TASK/CENTRE/VARIANT/seedN (train_net.py's folders),
 results/*.json (one a run), table.md and gains.png.
@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an
 from inspire_d2.errors import InputError, exit_on_input_error, first_few
 from tools.study_progress import Progress
 from tools.study_run import CONFIGS, REPOSITORY, Run, config_of, data_overrides
-from tools.study_splits import hold_out, names_of, take_own
+from tools.study_splits import by_name, hold_out, take_own
 from tools.study_variants import VARIANTS, Variant, defined, overridden
 
 QUICK = {
@@ -67,9 +67,9 @@ def study(args: argparse.Namespace) -> int:
     variants = overridden(VARIANTS | defined(args.define), args.overrides)
     check(args, variants)
     data, folder = args.output / "data", args.output / "runs" / args.task
-    for centre, source in zip(args.centres, args.splits or args.centres, strict=True):
+    for centre in args.centres:
         if args.splits:
-            take_own(source, data / centre)
+            take_own(args.splits[centre], data / centre)
         else:
             hold_out(centre, args.root, data / centre)
     runs = [
@@ -140,8 +140,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for key, value in (defaults | (QUICK if args.quick else {})).items():
         if getattr(args, key) is None:
             setattr(args, key, value)
-    if args.splits:
-        args.centres = None  # named in check
     return args
 
 
@@ -164,7 +162,8 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
     if not all(0 <= seed < 2**32 for seed in args.seeds):  # below 0 each run would draw another
         raise InputError("--seeds must be 0 or more, and below 2^32.")
     if args.splits:
-        args.centres = names_of(args.splits)
+        args.splits = by_name(args.splits)
+        args.centres = list(args.splits)
     if args.iterations is None:
         args.iterations = load_config(str(config_of(args.task, inspire=False))).train.max_iter
     together = ["+".join(sorted(centre.split("+"))) for centre in args.centres]
@@ -173,17 +172,18 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
             raise InputError(f"--{key} names one twice.")  # two runs in one folder
     for name in args.variants:  # a typing error, before any run
         variant = variants[name]
-        config, overrides = str(config_of(args.task, variant.inspire)), variant.overrides
-        cfg = load_config(config, list(overrides))
+        cfg = load_config(str(config_of(args.task, variant.inspire)), list(variant.overrides))
         check_train_options(cfg)
         if cfg.train.eval_period:  # a run that was scored counts as finished
             raise InputError(
                 f"{name}: train.eval_period={cfg.train.eval_period}, but a study scores the last "
                 "iteration alone: leave it 0."
             )
-        for split, source in zip(args.centres, args.splits or (), strict=False):
-            cfg = load_config(config, [*overrides, *data_overrides(split, source)])
-            check_datasets(cfg, ("train", "test"))
+    first = variants[args.variants[0]]
+    for name, source in (args.splits or {}).items():
+        overrides = [*first.overrides, *data_overrides(name, source)]
+        cfg = load_config(str(config_of(args.task, first.inspire)), overrides)
+        check_datasets(cfg, ("train", "test"))
     args.weights, args.output = args.weights.resolve(), args.output.resolve()
 
 

@@ -12,7 +12,7 @@ from tools.study_variants import Variant
 __all__ = ["CONFIGS", "REPOSITORY", "Run", "config_of", "data_overrides"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# Of a line of train_net.py's log; it ends one that comes before the first, too.
+# What train_net.py's log says: the iterations every so often, the time left before the first, too.
 _DONE = re.compile(rb"iteration (\d+) of (\d+) ")
 _LEFT = re.compile(rb"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d) left")
 # Task: the config without INSPIRE, and the one with it.

@@ -12,18 +12,18 @@ from typing import Any
 from inspire_d2.errors import InputError, first_few
 from tools.study_run import REPOSITORY
 
-__all__ = ["hold_out", "names_of", "take_own"]
+__all__ = ["by_name", "hold_out", "take_own"]
 
 SPLITS = ("train", "val")
 
 
-def names_of(folders: Sequence[Path]) -> list[str]:
+def by_name(folders: Sequence[Path]) -> dict[str, Path]:
     """Name each folder with a split of the user's own, by itself or what holds its annotations.
 
     Raises:
         InputError: one lacks a json, or two of them have one name.
     """
-    names = []
+    named: dict[str, Path] = {}
     for folder in map(Path.resolve, folders):
         for json_file in (folder / f"{split}.json" for split in SPLITS):
             if not json_file.is_file():
@@ -32,14 +32,14 @@ def names_of(folders: Sequence[Path]) -> list[str]:
                     "val.json, as datasets/prepare_polyps.py writes them."
                 )
         name = folder.parent.name if folder.name == "annotations" else folder.name
-        names.append(re.sub(r"[^\w.-]", "_", name) or "split")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise InputError(
-            f"--splits names {twice[0]} twice: it tells runs apart, so give the folders names that "
-            "differ."
-        )
-    return names
+        name = re.sub(r"[^\w.-]", "_", name) or "split"
+        if name in named:
+            raise InputError(
+                f"--splits names {name} twice: it tells runs apart, so give the folders names that "
+                "differ."
+            )
+        named[name] = folder
+    return named
 
 
 def hold_out(centre: str, root: Path, folder: Path) -> None:

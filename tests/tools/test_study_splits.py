@@ -13,7 +13,7 @@ from inspire_d2.engine.config import load_config
 from inspire_d2.errors import InputError
 from tools.study import check, parse, study
 from tools.study_run import Run
-from tools.study_splits import names_of, take_own
+from tools.study_splits import by_name, take_own
 from tools.study_variants import VARIANTS
 
 
@@ -49,14 +49,15 @@ def test_a_split_is_named_by_its_folder(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         for name in ("train", "val"):
             (folder / f"{name}.json").touch()
-    assert names_of([*folders[:3], tmp_path / "a/../fold+3"]) == ["my", "fold_1", "fold2", "fold_3"]
+    named = by_name([*folders[:3], tmp_path / "a/../fold+3"])
+    assert named == dict(zip(("my", "fold_1", "fold2", "fold_3"), folders[:4], strict=True))
     with pytest.raises(InputError, match="names fold2 twice"):
-        names_of(folders)
+        by_name(folders)
     (folders[1] / "val.json").unlink()
     with pytest.raises(
         InputError, match=r"fold 1/val\.json does not exist: --splits takes folders"
     ):
-        names_of(folders)
+        by_name(folders)
 
 
 def test_images_are_found_from_the_copy(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_split_that_no_config_fits_is_refused_before_a_copy(tmp_path: Path, ta
 
 def test_runs_train_on_one_part_and_are_scored_on_the_other(tmp_path: Path) -> None:
     args = parse(["--weights", "w.pkl", "--splits", str(tmp_path / "my"), "--iterations", "7"])
-    assert args.centres is None and args.splits == [tmp_path / "my"]
+    assert args.splits == [tmp_path / "my"]
     run = Run("unet", "plain", VARIANTS["plain"], "my", 3, tmp_path / "run", tmp_path / "data")
     command = run.command(args)
     cfg = load_config(command[3], command[4:])
