@@ -27,7 +27,11 @@ def has_fast_bfloat16() -> bool:
     """
     if not torch.backends.mkldnn.is_available():
         return False
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # To oneDNN any AVX-512 will do, but without its bfloat16 instructions training takes more than
+    # twice as long as in float32 (docs/findings.md).
+    return torch.cpu._is_avx512_bf16_supported() or not torch.cpu._is_avx512_supported()
 
 
 def fit_to_device(train: DictConfig, device: str) -> None:

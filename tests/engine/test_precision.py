@@ -88,11 +88,26 @@ def test_bfloat16_instructions_are_those_the_system_lists() -> None:
     if not cpuinfo.exists() or "avx" not in cpuinfo.read_text():
         pytest.skip("no Linux on x86, whose /proc/cpuinfo lists the instructions")
     flags = set(cpuinfo.read_text().split())
-    # oneDNN has kernels of bfloat16 for AVX-512 without its bfloat16 instructions too.
-    if "avx512bw" not in flags and "avx_ne_convert" not in flags:
-        assert not has_fast_bfloat16()
-    if "avx512_bf16" in flags:
-        assert has_fast_bfloat16()
+    assert has_fast_bfloat16() == bool(flags & {"avx512_bf16", "avx_ne_convert"})
+
+
+@pytest.mark.parametrize(
+    ("onednn", "avx512", "bf16", "fast"),
+    [
+        (True, True, True, True),
+        (True, True, False, False),  # oneDNN imitates it there
+        (True, False, False, True),  # ARM, or the instructions of AVX2's successor
+        (False, False, False, False),
+    ],
+)
+def test_bfloat16_is_fast_where_it_is_computed(
+    onednn: bool, avx512: bool, bf16: bool, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    assert has_fast_bfloat16() is fast
 
 
 @pytest.mark.parametrize("amp_before", [False, True])
