@@ -12,11 +12,12 @@ from detectron2.modeling.backbone.fpn import FPN
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layout import as_channels_last, suit_convolutions
+from ..layout import suit_convolutions
 from .isa import ALIGN, AdaptiveFusion, DeformAlign
 from .ise import FeatureEnhancement
+from .pixelwise import PixelwiseConv2d, pixelwise_order
 from .pyramid_arguments import check_choices, check_features, check_steps
-from .ssba import BackAugmentation
+from .ssba import BackAugmentation, feedback_order
 from .staged import copy_stages, keep_statistics, stage_names_after, trainable_batch_norms
 
 __all__ = ["InspireFPN"]
@@ -93,6 +94,9 @@ class InspireFPN(FPN):
         self._steps, self._ise, self._feedback = steps, ise, feedback
         self._forward_steps = steps - gradient_steps
         self._checkpoint_steps = checkpoint_steps
+        self.lateral_convs = [PixelwiseConv2d.of(conv) for conv in self.lateral_convs]
+        for level, conv in zip(reversed(self._levels), self.lateral_convs, strict=True):
+            self.add_module(f"fpn_lateral{level}", conv)
         # The random stream goes on as after FPN's construction: with one seed, what FPN's model
         # and this one have in common begins with the same weights.
         with torch.random.fork_rng(devices=[]):
@@ -223,13 +227,13 @@ class InspireFPN(FPN):
         return step(*inputs)
 
     def _first_step(self, x: torch.Tensor) -> Step:
-        features = dict(self.bottom_up(x))  # which _build_pyramid changes
+        features = dict(self.bottom_up(x))
+        if self._steps > 1:
+            # Once for all later steps.
+            features[self.in_features[0]] = feedback_order(features[self.in_features[0]])
         if not self._forward_steps or not torch.is_grad_enabled():
             return features, self._build_pyramid(features)
-        finest = self.in_features[0]
-        # The last step learns by the finest level's feature and by what comes before it: neither is
-        # detached, and the conversion below, which has no gradient, must find nothing to do.
-        features[finest] = as_channels_last(features[finest])
+        # The last step learns by the finest level's feature and by what comes before it.
         for name in features.keys() & set(self._feedback_names):
             features[name] = features[name].detach()
         with torch.no_grad():
@@ -242,13 +246,13 @@ class InspireFPN(FPN):
     def _build_pyramid(self, features: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """Enrich every level (ISE), then align and fuse from coarse to fine (ISA).
 
-        Features become channels last: maps are read pixel by pixel (gather.py, pixelwise.py).
+        The maps are channels last: they are read pixel by pixel (gather.py, pixelwise.py).
         """
         coarser, pyramid = None, []
         for name, level, lateral in zip(
             reversed(self.in_features), reversed(self._levels), self.lateral_convs, strict=True
         ):
-            feature = features[name] = as_channels_last(features[name])
+            feature = pixelwise_order(features[name])
             resident = lateral(feature)
             if self._ise:
                 resident = getattr(self, f"ise{level}")(feature, onto=resident)

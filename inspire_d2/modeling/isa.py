@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from .gather import GridReads, RowReads, gather, nearest_reads, shifted_reads
-from .pixelwise import add_weighted
+from .pixelwise import PixelwiseConv2d, add_weighted
 
 __all__ = [
     "ALIGN",
@@ -55,7 +55,7 @@ class AdaptiveFusion(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.embed_moving = nn.Conv2d(channels, EMBED_CHANNELS, 1)
-        self.embed_resident = nn.Conv2d(channels, EMBED_CHANNELS, 1)
+        self.embed_resident = PixelwiseConv2d(channels, EMBED_CHANNELS, 1)
         self.scale = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(()))
 

@@ -54,7 +54,9 @@ class AdaptiveDescriptor(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map features (N, c, H, W) to the gate A' in (0, 1), of shape (N, c, 1, 1)."""
-        pooled = as_rows(x).mean(dim=1).to(self.squeeze.weight.dtype)
+        # So that its gradient has the order in memory of x, and of the others' gradients for x.
+        pooled = x.mean(dim=(2, 3)) if x.is_contiguous() else as_rows(x).mean(dim=1)
+        pooled = pooled.to(self.squeeze.weight.dtype)
         # On vectors half precision saves nothing, and its casts are steps of their own.
         with torch.autocast(x.device.type, enabled=False):
             gate = torch.sigmoid(self.excite(F.relu(self.squeeze(pooled))))

@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.ops import DeformConv2d, roi_align
 
 from inspire_d2.engine.config import load_config, save_config
+from inspire_d2.modeling.pixelwise import PixelwiseConv2d
 from tools.analyze_model import analyze, build, main
 from tools.cost.flops import count_activations, count_flops
 
@@ -84,6 +85,14 @@ def test_modules_and_activations() -> None:
     flops, _ = count_flops(model, (x,))
     assert (flops["0"], flops["2"], flops[""]) == (100 * 216, 100 * 16, 100 * 232)
     assert count_activations(model, (x,))[""] == 800 + 200
+
+
+def test_a_convolution_computed_as_a_product_counts_as_one() -> None:
+    model = nn.Sequential(PixelwiseConv2d(3, 8, 1))
+    x = torch.ones(1, 3, 10, 10)
+    flops, _ = count_flops(model, (x,))
+    assert flops["0"] == 100 * 24
+    assert count_activations(model, (x,))["0"] == 800
 
 
 def test_parts_add_up_and_the_pyramid_is_what_differs() -> None:

@@ -44,6 +44,10 @@ def _baddbmm(inputs: list[Any], outputs: list[Any]) -> int:
     return math.prod(_shape(inputs[1])) * _shape(inputs[2])[2]
 
 
+def _values_put_out(inputs: list[Any], outputs: list[Any]) -> int:
+    return math.prod(_shape(outputs[0]))
+
+
 def _roi_align(inputs: list[Any], outputs: list[Any]) -> int:
     """Each value is an average of sampled points, of 4 neighbours each.
 
@@ -80,6 +84,7 @@ def count_activations(model: nn.Module, inputs: Any) -> Counter:
 
     wrapper = TracingAdapter(model, inputs, allow_non_tensor=True)
     analysis = ActivationCountAnalysis(wrapper, wrapper.flattened_inputs)
+    analysis.set_op_handle("aten::baddbmm", _values_put_out)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.tracer_warnings("none")
     return _strip(analysis.by_module())
