@@ -42,7 +42,7 @@ def fit_to_device(train: DictConfig, device: str) -> None:
     if train.amp.enabled and torch.device(device).type == "cpu" and not has_fast_bfloat16():
         logger.warning(
             "train.amp.enabled=True is set aside: this CPU has no bfloat16 instructions, and "
-            "without them float32 is many times faster."
+            "without them float32 is faster."
         )
         train.amp.enabled = False
     # Configs saved before it was there lack it.
