@@ -130,7 +130,7 @@ class _Product(torch.autograd.Function):
 
 
 def as_rows(x: torch.Tensor) -> torch.Tensor:
-    """View a map (N, c, H, W) as a matrix per image, (N, H W, c)."""
+    """View a map (N, c, H, W), of either order in memory, as a matrix per image, (N, H W, c)."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
