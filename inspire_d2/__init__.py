@@ -6,6 +6,7 @@ in one sentence rather than by a traceback from some module further down.
 
 import importlib
 import importlib.util
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,4 +43,16 @@ def _require_detectron2() -> None:
         )
 
 
+def _let_waiting_threads_sleep() -> None:
+    """Have PyTorch's CPU threads wait actively for 10,000 turns, not 300,000, before they sleep.
+
+    A thread that waits actively keeps a core from the thread it waits for as soon as another
+    program, or another training, needs one, too (figures: docs/findings.md). libgomp, which has
+    PyTorch's threads on Linux, reads this when torch is imported; what a user has set stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
 _require_detectron2()
+_let_waiting_threads_sleep()

@@ -1,5 +1,6 @@
 """The environment that `make setup` makes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -119,3 +120,24 @@ def test_import_is_cheap(tmp_path):
     result = run_isolated("import inspire_d2; print(inspire_d2.__version__)", ROOT, tmp_path)
     assert result.returncode == 0, result.stderr
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", result.stdout)
+
+
+@pytest.mark.parametrize(
+    "chosen, turns",
+    [({}, 10_000), ({"GOMP_SPINCOUNT": "7"}, 7), ({"OMP_WAIT_POLICY": "PASSIVE"}, 0)],
+    ids=["nothing chosen", "turns chosen", "policy chosen"],
+)
+def test_waiting_threads_sleep_soon(chosen: dict[str, str], turns: int) -> None:
+    # What the library of threads itself says it does, in a training's order of imports.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    said = subprocess.run(
+        [sys.executable, "-c", "import train_net, torch"],
+        cwd=ROOT,
+        env=environment | {"OMP_DISPLAY_ENV": "VERBOSE"} | chosen,
+        capture_output=True,
+        text=True,
+    ).stderr
+    spin = re.search(r"GOMP_SPINCOUNT = '(\d+)'", said)
+    if spin is None:
+        pytest.skip("PyTorch's threads are not libgomp's here")
+    assert int(spin[1]) == turns
