@@ -123,15 +123,20 @@ def test_import_is_cheap(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "chosen, turns",
-    [({}, 10_000), ({"GOMP_SPINCOUNT": "7"}, 7), ({"OMP_WAIT_POLICY": "PASSIVE"}, 0)],
-    ids=["nothing chosen", "turns chosen", "policy chosen"],
+    "command, chosen, turns",
+    [
+        ("train_net", {}, 10_000),
+        ("tools.benchmark", {}, 10_000),
+        ("train_net", {"GOMP_SPINCOUNT": "7"}, 7),
+        ("train_net", {"OMP_WAIT_POLICY": "PASSIVE"}, 0),
+    ],
+    ids=["train", "measure", "turns chosen", "policy chosen"],
 )
-def test_waiting_threads_sleep_soon(chosen: dict[str, str], turns: int) -> None:
-    # What the library of threads itself says it does, in a training's order of imports.
+def test_waiting_threads_sleep_soon(command: str, chosen: dict[str, str], turns: int) -> None:
+    # What the library of threads itself says it does, in the command's order of imports.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
     said = subprocess.run(
-        [sys.executable, "-c", "import train_net, torch"],
+        [sys.executable, "-c", f"import {command}, torch"],
         cwd=ROOT,
         env=environment | {"OMP_DISPLAY_ENV": "VERBOSE"} | chosen,
         capture_output=True,

@@ -32,8 +32,6 @@ sys.path.insert(0, str(REPOSITORY))  # works without an install
 # Detectron2's model zoo imports it, and nothing is to be done about it here.
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 
-import torch
-
 from inspire_d2.errors import InputError, exit_on_input_error
 from tools.cost.environment import describe_environment, hush
 from tools.cost.figure import draw_ratios
@@ -106,6 +104,8 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, settings: list) -> None:
     """Measure everything that was asked for, print tables as they are done, write all files."""
+    import torch  # after inspire_d2, as in a training: its threads wait as they do there
+
     options = {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()}
     results = Results(describe_environment(), options)
     make_folder(args.output)
@@ -130,6 +130,8 @@ def run(args: argparse.Namespace, settings: list) -> None:
 
 def score(args: argparse.Namespace) -> None:
     """Measure the libraries that score, print a table, write files; exits with 1 if they differ."""
+    import torch
+
     size = ScoringSet(100, 10, args.seed) if args.quick else ScoringSet(500, 20, args.seed)
     costs = ScoringCosts(describe_environment(), size)
     parts = measure_scoring(costs, args.rounds, args.warmup, torch.get_num_threads())
