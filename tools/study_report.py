@@ -113,7 +113,7 @@ def table(
         first = next(iter(mine.values()))
         seconds = [r["seconds"] for r in mine.values() if r["seconds"] is not None]
         # The same model trained longer: its ratio would only show the machine's other load.
-        longer = variant.startswith("plain_")
+        longer = variant.startswith("plain_") and variant != baseline
         pairs = (
             []
             if longer

@@ -97,3 +97,21 @@ def test_a_difference_over_fewer_runs_is_noted() -> None:
     assert lines[-1] == (
         "Differences are over the runs that both have: steps1 1 of 2, plain 1 of 1."
     )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "times"), [("plain", ["-", "2.00"]), ("plain_1.2x", ["1.00", "2.00"])]
+)
+def test_a_baseline_that_trains_longer_has_a_time_too(baseline: str, times: list[str]) -> None:
+    def result(variant: str, seconds: float) -> dict:
+        return {
+            "variant": variant, "centre": "C1", "seed": 0, "iterations": 1, "parameters": 1,
+            "seconds": seconds, "dice": [0.5] * 8, "small": [False] * 8,
+            "scores": {"polyp Dice": 0.5},
+        }  # fmt: skip
+
+    results = [result("plain", 1.0), result("plain_1.2x", 1.0), result("steps1", 2.0)]
+    lines = table(results, {}, baseline).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert rows[0][4] == f"x {baseline}"
+    assert [row[4] for row in rows[2:] if row[0] != "plain"] == times
