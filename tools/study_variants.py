@@ -45,7 +45,6 @@ VARIANTS = {
     "steps2_align_deform": Variant(True, ("model.backbone.align=deform",)),
     "steps2_separate": Variant(True, ("model.backbone.feedback=separate",)),
     "steps2_gradient1": Variant(True, ("model.backbone.gradient_steps=1",)),
-    "steps2_half": Variant(True, ("model.backbone.full_size_steps=1",)),
     "steps3_gradient1": Variant(
         True, ("model.backbone.steps=3", "model.backbone.gradient_steps=1")
     ),

@@ -27,8 +27,6 @@ def add_inspire_config(cfg: CfgNode) -> None:
     cfg.MODEL.INSPIRE.FEEDBACK = "shared"
     # The last steps that gradients pass through; 0: all
     cfg.MODEL.INSPIRE.GRADIENT_STEPS = 0
-    # The last steps that see the image at its size, not at half of it; 0: all
-    cfg.MODEL.INSPIRE.FULL_SIZE_STEPS = 0
     cfg.MODEL.INSPIRE.CHECKPOINT_STEPS = False
 
 
@@ -45,7 +43,6 @@ def _build(cfg: CfgNode, bottom_up: nn.Module, top_block: nn.Module) -> InspireF
         align=cfg.MODEL.INSPIRE.ALIGN,
         feedback=cfg.MODEL.INSPIRE.FEEDBACK,
         gradient_steps=cfg.MODEL.INSPIRE.GRADIENT_STEPS or None,
-        full_size_steps=cfg.MODEL.INSPIRE.FULL_SIZE_STEPS or None,
         checkpoint_steps=cfg.MODEL.INSPIRE.CHECKPOINT_STEPS,
     )
 

@@ -1,5 +1,6 @@
 """InspireFPN: the INSPIRE pyramid with the interface of Detectron2's FPN."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -9,22 +10,15 @@ import torch
 from detectron2.modeling import Backbone
 from detectron2.modeling.backbone.fpn import FPN
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..layout import suit_convolutions
 from .isa import ALIGN, AdaptiveFusion, DeformAlign
 from .ise import FeatureEnhancement
 from .pixelwise import PixelwiseConv2d, pixelwise_order
-from .pyramid_arguments import check_choices, check_features, check_outputs, check_steps
+from .pyramid_arguments import check_choices, check_features, check_steps
 from .ssba import BackAugmentation, feedback_order
-from .staged import (
-    copy_stages,
-    keep_statistics,
-    stage_names_after,
-    stage_names_through,
-    warn_of_batch_norms,
-)
+from .staged import copy_stages, keep_statistics, stage_names_after, trainable_batch_norms
 
 __all__ = ["InspireFPN"]
 
@@ -63,7 +57,6 @@ class InspireFPN(FPN):
         align: str = "flow",
         feedback: str = "shared",
         gradient_steps: int | None = None,
-        full_size_steps: int | None = None,
         checkpoint_steps: bool = False,
         out_features: Sequence[str] | None = None,
     ) -> None:
@@ -78,8 +71,6 @@ class InspireFPN(FPN):
                 of them that starts from the same weights ("separate").
             gradient_steps: the last steps that gradients pass through, None for all. The others run
                 forward alone, which trains faster and with less memory, to the same outputs.
-            full_size_steps: the last steps that see the image at its size, None for all. The others
-                see it at half its height and width, at a quarter of their cost.
             checkpoint_steps: keep no maps of SSBA and of the steps before the last for the backward
                 pass, but compute them anew there: less memory, more time, the same gradients
                 and statistics.
@@ -92,8 +83,7 @@ class InspireFPN(FPN):
         """
         in_features = list(in_features)
         gradient_steps = steps if gradient_steps is None else gradient_steps
-        full_size_steps = steps if full_size_steps is None else full_size_steps
-        check_steps(steps, gradient_steps, full_size_steps, feedback)
+        check_steps(steps, gradient_steps, feedback)
         check_choices(align=align, fuse_type=fuse_type)
         check_features(bottom_up, in_features, top_block)
         super().__init__(
@@ -103,7 +93,6 @@ class InspireFPN(FPN):
         self._levels = [int(math.log2(shapes[name].stride)) for name in in_features]
         self._steps, self._ise, self._feedback = steps, ise, feedback
         self._forward_steps = steps - gradient_steps
-        self._half_size_steps = steps - full_size_steps
         self._checkpoint_steps = checkpoint_steps
         self.lateral_convs = [PixelwiseConv2d.of(conv) for conv in self.lateral_convs]
         for level, conv in zip(reversed(self._levels), self.lateral_convs, strict=True):
@@ -119,7 +108,15 @@ class InspireFPN(FPN):
 
     def _leave_out_outputs(self, wanted: Sequence[str]) -> None:
         """Offer the outputs that are wanted alone, without the others' convolutions."""
-        check_outputs(wanted, self._out_features, getattr(self.top_block, "in_feature", None))
+        unknown = [name for name in wanted if name not in self._out_features]
+        if unknown or not wanted:
+            raise ValueError(
+                f"out_features must name some of {', '.join(self._out_features)}, "
+                f"got {list(wanted)}."
+            )
+        top_feature = getattr(self.top_block, "in_feature", None)
+        if top_feature in self._out_features and top_feature not in wanted:
+            raise ValueError(f"the top block reads {top_feature}: name it in out_features too.")
         for level in self._levels:
             if f"p{level}" not in wanted:
                 self.output_convs.remove(getattr(self, f"fpn_output{level}"))
@@ -153,20 +150,27 @@ class InspireFPN(FPN):
             # The top block may read a deeper feature than the pyramid does.
             needed.append(top_feature)
         self._feedback_names = stage_names_after(self.bottom_up, self.in_features[0], needed)
-        repeated = []
-        if self._half_size_steps:
-            self._early_names = stage_names_through(self.bottom_up, self.in_features[0])
-            repeated += self._early_names
         if self._feedback == "shared":
-            repeated += self._feedback_names
+            self._warn_of_batch_norms(self.bottom_up, self._feedback_names)
         else:
             # Not a container: a dotted name such as "feedback.res3.0.conv1" would end like the
             # bottom-up's own, and Detectron2 matches ImageNet weights by the ends of names.
             for name, stage in copy_stages(self.bottom_up, self._feedback_names).items():
                 self.add_module(f"feedback_{name}", stage)
             self._register_load_state_dict_pre_hook(self._start_feedback_from_bottom_up)
-        warn_of_batch_norms(self.bottom_up, repeated)
-        warn_of_batch_norms(self, [f"fpn_lateral{level}" for level in self._levels])
+        self._warn_of_batch_norms(self, [f"fpn_lateral{level}" for level in self._levels])
+
+    @staticmethod
+    def _warn_of_batch_norms(parent: nn.Module, names: Sequence[str]) -> None:
+        batch_norms = trainable_batch_norms(parent, names)
+        if batch_norms:
+            logging.getLogger(__name__).warning(
+                "%d batch norms (%s, ...) see two distributions, plain and fed-back features, but "
+                "keep one running statistic, so that evaluation differs from training: use "
+                "FrozenBN or GN, or in the bottom-up feedback='separate'.",
+                len(batch_norms),
+                batch_norms[0],
+            )
 
     def _start_feedback_from_bottom_up(
         self, state_dict: dict[str, torch.Tensor], prefix: str, *_: object
@@ -188,15 +192,12 @@ class InspireFPN(FPN):
         H and W may be any size: a level has its stride's share of them, rounded up, as padded
         convolutions of stride 2 make it.
         """
-        seen = F.avg_pool2d(x, 2, ceil_mode=True) if self._half_size_steps else x
-        features, pyramid = self._run_step(1, self._first_step, seen)
+        features, pyramid = self._run_step(1, self._first_step, x)
         if self._steps > 1:
             # All that later steps need of the first pass; the rest need not stay in memory.
             early = {k: v for k, v in features.items() if k not in self._feedback_names}
             for step in range(2, self._steps + 1):
                 del features
-                if step == self._half_size_steps + 1:
-                    early = self._early_features(x)
                 features, pyramid = self._run_step(step, self._later_step, pyramid, early)
         outputs = {}
         for level, feature in zip(self._levels, pyramid, strict=True):
@@ -211,9 +212,7 @@ class InspireFPN(FPN):
 
     def _run_step(self, number: int, step: Callable[..., Step], *inputs: Any) -> Step:
         """Run a step, forward alone or letting its maps go until the backward pass if so wanted."""
-        # Later steps may learn by the first one's early features, where these are of their size.
-        same_size = self._half_size_steps or self._steps
-        if number <= self._forward_steps and (number > 1 or same_size <= self._forward_steps):
+        if 1 < number <= self._forward_steps:
             with torch.no_grad():
                 return step(*inputs)
         learns_before_last = self._forward_steps < number < self._steps
@@ -239,16 +238,6 @@ class InspireFPN(FPN):
             features[name] = features[name].detach()
         with torch.no_grad():
             return features, self._build_pyramid(features)
-
-    def _early_features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the bottom-up up to the finest level alone."""
-        shapes, features = self.bottom_up.output_shape(), {}
-        for name in self._early_names:
-            x = getattr(self.bottom_up, name)(x)
-            if name in shapes:
-                features[name] = x
-        features[self.in_features[0]] = feedback_order(x)
-        return features
 
     def _later_step(self, pyramid: list[torch.Tensor], early: dict[str, torch.Tensor]) -> Step:
         features = self._feed_back(pyramid, early)

@@ -9,7 +9,7 @@ from torch import nn
 
 from .isa import ALIGN
 
-__all__ = ["check_choices", "check_features", "check_outputs", "check_steps"]
+__all__ = ["check_choices", "check_features", "check_steps"]
 
 CHOICES = {"align": tuple(ALIGN), "feedback": ("shared", "separate"), "fuse_type": ("sum", "avg")}
 
@@ -21,18 +21,16 @@ def check_choices(**arguments: str) -> None:
             raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}, got {value!r}.")
 
 
-def check_steps(steps: int, gradient_steps: int, full_size_steps: int, feedback: str) -> None:
+def check_steps(steps: int, gradient_steps: int, feedback: str) -> None:
     """Raise ValueError unless there are steps, and gradients through those that must learn."""
     check_choices(feedback=feedback)
     if type(steps) is not int or steps < 1:
         raise ValueError(f"steps must be a whole number from 1 up, got {steps!r}.")
-    last = {"gradient_steps": gradient_steps, "full_size_steps": full_size_steps}
-    for name, value in last.items():
-        if type(value) is not int or not 1 <= value <= steps:
-            raise ValueError(
-                f"{name} must be None or a whole number within 1..{steps}, the steps, "
-                f"got {value!r}."
-            )
+    if type(gradient_steps) is not int or not 1 <= gradient_steps <= steps:
+        raise ValueError(
+            f"gradient_steps must be None or a whole number within 1..{steps}, the steps, "
+            f"got {gradient_steps!r}."
+        )
     if gradient_steps < steps and feedback == "separate":
         raise ValueError(
             f"gradient_steps must be None or {steps}, all steps, with feedback='separate': the "
@@ -57,13 +55,3 @@ def check_features(bottom_up: Backbone, names: Sequence[str], top_block: nn.Modu
     outputs = [f"p{int(math.log2(stride))}" for stride in strides]
     if read is not None and read not in (*outputs, *shapes):
         raise ValueError(f"top_block reads {read}, which is none of {', '.join(outputs)}.")
-
-
-def check_outputs(wanted: Sequence[str], offered: Sequence[str], read: str | None) -> None:
-    """Raise ValueError unless the wanted outputs are offered, with the one the top block reads."""
-    if not wanted or not set(wanted) <= set(offered):
-        raise ValueError(
-            f"out_features must name some of {', '.join(offered)}, got {list(wanted)}."
-        )
-    if read in offered and read not in wanted:
-        raise ValueError(f"the top block reads {read}: name it in out_features too.")

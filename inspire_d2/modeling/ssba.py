@@ -4,7 +4,6 @@ Source: SSBA of the INSPIRE paper (doi 10.1016/j.cmpb.2025.108705).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..layout import as_channels_last, channels_last_pays
@@ -22,15 +21,6 @@ def feedback_order(feature: torch.Tensor) -> torch.Tensor:
     return pixelwise_order(feature)
 
 
-def _double_to(feature: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Bring a map of half a feature's height and width, rounded up, to its size."""
-    height, width = feature.shape[-2:]
-    if hidden.shape[-2:] == (height, width):
-        return hidden
-    up = F.interpolate(hidden, scale_factor=2.0, mode="bilinear")
-    return up[:, :, :height, :width]
-
-
 class BackAugmentation(nn.Module):
     """C~_j = F_af(F_fe(P_j, F_ad(P_j)), C_j): equal to C_j at initialisation."""
 
@@ -40,14 +30,11 @@ class BackAugmentation(nn.Module):
         self.fusion = AdaptiveFusion(feature_channels)
 
     def forward(self, pyramid: torch.Tensor, feature: torch.Tensor) -> torch.Tensor:
-        """Feed P_j (N, d, H, W) back into C_j (N, c_j, H, W): C~_j of C_j's shape.
-
-        P_j may be of half the height and width, rounded up: an image seen at half its size.
-        """
+        """Feed P_j (N, d, H, W) back into C_j (N, c_j, H, W): C~_j of C_j's shape."""
         # The enhancement is W_o h; a product with W_o commutes with the embedding and with lambda,
         # so both act on the few channels of h.
         feature = feedback_order(feature)
-        hidden = _double_to(feature, self.enhancement.hidden(pyramid))
+        hidden = self.enhancement.hidden(pyramid)
         out = self.enhancement.output.weight.flatten(1)
         embed = self.fusion.embed_moving
         moving = project(embed.weight.flatten(1) @ out, hidden) + embed.bias[:, None, None]

@@ -1,7 +1,6 @@
 """How a bottom-up is run stage by stage, which the second pass (SSBA) needs."""
 
 import copy
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,8 +13,7 @@ __all__ = [
     "copy_stages",
     "keep_statistics",
     "stage_names_after",
-    "stage_names_through",
-    "warn_of_batch_norms",
+    "trainable_batch_norms",
 ]
 
 
@@ -32,29 +30,6 @@ def stage_names_after(bottom_up: Backbone, first: str, needed: Sequence[str]) ->
     Raises:
         StagedBottomUpError: the bottom-up does not offer its stages so.
     """
-    order = _stage_order(bottom_up, [first, *needed])
-    deepest = max(order.index(name) for name in needed)
-    return order[order.index(first) + 1 : deepest + 1]
-
-
-def stage_names_through(bottom_up: Backbone, last: str) -> list[str]:
-    """Name what makes feature ``last`` of an image: the stem, then the stages up to that one.
-
-    Raises:
-        StagedBottomUpError: as ``stage_names_after``, or the stem is no child module.
-    """
-    order = _stage_order(bottom_up, [last])
-    if not isinstance(getattr(bottom_up, "stem", None), nn.Module):
-        raise StagedBottomUpError(
-            f"full_size_steps runs the bottom-up's stem by itself, and {type(bottom_up).__name__} "
-            "has no child module `stem`, which Detectron2's ResNet has; or use "
-            "full_size_steps=None."
-        )
-    return order[: order.index(last) + 1]
-
-
-def _stage_order(bottom_up: Backbone, needed: Sequence[str]) -> list[str]:
-    """Name the stem and the stages in their order; raise where some are no modules or not there."""
     if hasattr(bottom_up, "stage_names"):
         stages = list(bottom_up.stage_names)
     elif hasattr(bottom_up, "stages_and_names"):
@@ -63,14 +38,15 @@ def _stage_order(bottom_up: Backbone, needed: Sequence[str]) -> list[str]:
         stages = []
     order = ["stem", *stages]
     missing = [name for name in stages if not isinstance(getattr(bottom_up, name, None), nn.Module)]
-    if not stages or missing or not set(needed) <= set(order):
+    if not stages or missing or not {first, *needed} <= set(order):
         raise StagedBottomUpError(
-            f"steps > 1 runs the bottom-up stage by stage from {needed[0]} on, which "
+            f"steps > 1 runs the bottom-up stage by stage from {first} on, which "
             f"{type(bottom_up).__name__} does not allow: it must offer `stage_names`, a tuple "
             "with the names of its child modules in order, each mapping the feature before it "
             "to its own, as Detectron2's ResNet does; or use steps=1."
         )
-    return order
+    deepest = max(order.index(name) for name in needed)
+    return order[order.index(first) + 1 : deepest + 1]
 
 
 def copy_stages(bottom_up: Backbone, names: Sequence[str]) -> dict[str, nn.Module]:
@@ -78,22 +54,14 @@ def copy_stages(bottom_up: Backbone, names: Sequence[str]) -> dict[str, nn.Modul
     return {name: copy.deepcopy(getattr(bottom_up, name)) for name in names}
 
 
-def warn_of_batch_norms(parent: nn.Module, names: Sequence[str]) -> None:
-    """Warn of trainable batch norms in the named children, which several steps run."""
-    batch_norms = [
+def trainable_batch_norms(parent: nn.Module, names: Sequence[str]) -> list[str]:
+    """List the batch norms in the named children that collect running statistics in training."""
+    return [
         f"{name}.{child}" if child else name
         for name in names
         for child, module in getattr(parent, name).named_modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats
     ]
-    if batch_norms:
-        logging.getLogger(__name__).warning(
-            "%d batch norms (%s, ...) see two distributions, plain and fed-back features or an "
-            "image at two sizes, but keep one running statistic, so that evaluation differs from "
-            "training: use FrozenBN or GN, or in the bottom-up's later stages feedback='separate'.",
-            len(batch_norms),
-            batch_norms[0],
-        )
 
 
 @contextmanager

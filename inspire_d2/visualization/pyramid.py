@@ -38,8 +38,6 @@ def record(pyramid: InspireFPN) -> Iterator[Record]:
     ``ssba{j} lambda``      SSBA's lambda, (h, w), 0..2, a map for each step but the first
     ``P{j}``                the norm of the pyramid's map over its channels, (h, w), a map a step
     ======================  ========================================================================
-
-    Maps of a step that sees the image at half its size are doubled, to the other steps' size.
     """
     made: Record = defaultdict(list)
     undo: list[Callable[[], None]] = []
@@ -68,16 +66,6 @@ def record(pyramid: InspireFPN) -> Iterator[Record]:
     finally:
         for step in undo:
             step()
-    for maps in made.values():
-        maps[:] = [_of_size(one, maps[-1].shape) for one in maps]
-
-
-def _of_size(made: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Repeat the pixels of a map that is of half the height and width, rounded up."""
-    if made.shape == shape:
-        return made
-    doubled = made.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
-    return doubled[..., : shape[-2], : shape[-1]]
 
 
 def _listen(module: nn.Module, method: str, kept: list[torch.Tensor]) -> Callable[[], None]:

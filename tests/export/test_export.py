@@ -76,7 +76,6 @@ def exported(predictor: Predictor, folder: Path, *kinds: str) -> list[Model]:
         ("polyp/mask_rcnn_r18_fpn", DETECTIONS),
         ("polyp/unet_r18_inspire", []),
         ("polyp/semantic_fpn_r18_inspire", []),
-        ("polyp/semantic_fpn_r18_inspire", ["model.backbone.full_size_steps=1"]),
     ],
 )
 def test_exported_models_predict_the_same(name: str, overrides: list[str], tmp_path: Path) -> None:

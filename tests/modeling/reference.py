@@ -159,23 +159,6 @@ def sample_zero(image: Array, y: float, x: float) -> Array:
     return value
 
 
-def half_size(image: Array) -> Array:
-    """The mean of every 2x2 pixels, of those there are at an odd edge."""
-    height, width = (-(-side // 2) for side in image.shape[2:])
-    out = np.empty((*image.shape[:2], height, width))
-    for i, j in np.ndindex(height, width):
-        out[:, :, i, j] = image[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean(axis=(2, 3))
-    return out
-
-
-def double_size(x: Array, size: Sequence[int]) -> Array:
-    """Bilinear up-sampling by two, centre on centre, cut to a size."""
-    out = np.empty((*x.shape[:2], *size))
-    for image, i, j in np.ndindex(out.shape[0], *size):
-        out[image, :, i, j] = sample_clamped(x[image], (i - 0.5) / 2, (j - 0.5) / 2)
-    return out
-
-
 def flow_offsets(coarse: Array, fine: Array, params: Params) -> Array:
     """The two offsets (x, then y; in coarse pixels) of every fine pixel: (N, 2, H, W)."""
     raised = up2(conv1x1(coarse, sub(params, "embed_coarse")), fine.shape[2:])
@@ -226,10 +209,8 @@ def align(coarse: Array, fine: Array, params: Params, kind: str) -> Array:
 
 
 def ssba(pyramid: Array, feature: Array, params: Params, groups: int) -> Array:
-    """C̃ = F_af(F_fe(P, F_ad(P)), C), where P may be of half C's size."""
+    """C̃ = F_af(F_fe(P, F_ad(P)), C)."""
     enhanced = feature_enhancement(pyramid, sub(params, "enhancement"), groups)
-    if enhanced.shape[2:] != feature.shape[2:]:
-        enhanced = double_size(enhanced, feature.shape[2:])
     return adaptive_fusion(enhanced, feature, sub(params, "fusion"))
 
 
@@ -261,7 +242,7 @@ def top_down(
 
 
 def inspire_fpn(
-    lowest: Sequence[Array],
+    lowest: Array,
     stages: Sequence[Mapping[int, Stage]],
     params: Params,
     groups: Mapping[str, int],
@@ -272,21 +253,21 @@ def inspire_fpn(
 ) -> tuple[dict[str, Array], dict[int, Array]]:
     """The outputs ``p{j}`` (before a top block) and the last step's bottom-up features.
 
-    ``lowest[t]`` is the finest level's feature in step t, of the image alone. ``stages[t][j]``
-    computes level j from level j - 1 in step t, so ``len(stages)`` is the number of steps; the
-    lowest level of ``stages[t]`` is one above the finest. ``groups["ise3"]`` and
-    ``groups["ssba3.enhancement"]`` are the numbers of groups of the norms.
+    ``lowest`` is the finest level's feature, computed once. ``stages[t][j]`` computes level j from
+    level j - 1 in step t, so ``len(stages)`` is the number of steps; the lowest level of
+    ``stages[t]`` is one above the finest. ``groups["ise3"]`` and ``groups["ssba3.enhancement"]``
+    are the numbers of groups of the norms.
     """
     first = min(stages[0]) - 1
-    features: dict[int, Array] = {first: lowest[0]}
+    features: dict[int, Array] = {first: lowest}
     for j in sorted(stages[0]):
         features[j] = stages[0][j](features[j - 1])
     options = {"ise": ise, "kind": kind, "fuse_type": fuse_type}
     pyramid = top_down(features, params, groups, **options)
-    for own, step in zip(lowest[1:], stages[1:], strict=True):
+    for step in stages[1:]:
         augmented: dict[int, Array] = {}
         for j in sorted(features):
-            fresh = own if j == first else step[j](augmented[j - 1])
+            fresh = lowest if j == first else step[j](augmented[j - 1])
             augmented[j] = ssba(
                 pyramid[j], fresh, sub(params, f"ssba{j}"), groups[f"ssba{j}.enhancement"]
             )

@@ -25,12 +25,11 @@ def pyramid(**options: Any) -> InspireFPN:
     return randomise(resnet_pyramid(**options))
 
 
-@pytest.mark.parametrize(("steps", "full_size"), [(1, 1), (2, 2), (3, 3), (2, 1), (3, 2)])
+@pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("feedback", ["shared", "separate"])
-def test_outputs_and_gradients_are_the_same(steps: int, full_size: int, feedback: str) -> None:
+def test_outputs_and_gradients_are_the_same(steps: int, feedback: str) -> None:
     x = image(2, 3, 64, 96)
-    options = {"steps": steps, "full_size_steps": full_size, "feedback": feedback}
-    modules = [pyramid(checkpoint_steps=on, **options) for on in (False, True)]
+    modules = [pyramid(steps=steps, feedback=feedback, checkpoint_steps=on) for on in (False, True)]
     outputs = [module(x) for module in modules]
     for name, value in outputs[0].items():
         assert torch.equal(outputs[1][name], value)

@@ -36,21 +36,14 @@ def cut_between_steps(module: InspireFPN, forward_steps: int) -> InspireFPN:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize(
-    ("steps", "last", "full_size"),
-    [
-        *((1, 1, 1), (2, 1, 2), (2, 2, 2), (3, 1, 3), (3, 2, 3)),
-        *((2, 1, 1), (2, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (3, 2, 2)),
-    ],
-)
+@pytest.mark.parametrize(("steps", "last"), [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2)])
 @pytest.mark.parametrize("checkpoint_steps", [False, True])
 def test_gradients_are_those_of_the_last_steps(
-    steps: int, last: int, full_size: int, checkpoint_steps: bool, autocast: bool
+    steps: int, last: int, checkpoint_steps: bool, autocast: bool
 ) -> None:
     x = image(2, 3, 64, 96)
-    options = {"steps": steps, "full_size_steps": full_size}
-    cut = cut_between_steps(pyramid(**options), steps - last)
-    short = pyramid(gradient_steps=last, checkpoint_steps=checkpoint_steps, **options)
+    cut = cut_between_steps(pyramid(steps=steps), steps - last)
+    short = pyramid(steps=steps, gradient_steps=last, checkpoint_steps=checkpoint_steps)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         expected, outputs = cut(x), short(x)
     for name, value in expected.items():
@@ -88,15 +81,10 @@ def test_forward_steps_keep_no_maps() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (
-            {"gradient_steps": 0},
-            r"gradient_steps must be None or a whole number within 1\.\.2, the steps, got 0",
-        ),
+        ({"gradient_steps": 0}, r"None or a whole number within 1\.\.2, the steps, got 0"),
         ({"gradient_steps": 3}, r"within 1\.\.2, the steps, got 3"),
         ({"gradient_steps": True}, "got True"),
         ({"gradient_steps": "1"}, "got '1'"),
-        ({"full_size_steps": 0}, r"full_size_steps must be None or .* within 1\.\.2, .* got 0"),
-        ({"full_size_steps": 3}, r"full_size_steps must be None or .* within 1\.\.2, .* got 3"),
         ({"gradient_steps": 1, "feedback": "separate"}, "own later stages .* would never learn"),
     ],
 )

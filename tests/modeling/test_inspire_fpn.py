@@ -40,20 +40,17 @@ def expected_of(
     align: str = "flow",
     feedback: str = "shared",
     fuse_type: str = "sum",
-    full_size_steps: int | None = None,
     in_features: tuple[str, ...] | None = None,
 ) -> Outputs:
     """The reference's outputs and last features for the pyramid's weights and its options."""
     bottom_up = module.bottom_up
     names = in_features or bottom_up.names
     first_level = bottom_up.names.index(names[0]) + 1
-    half_size_steps = steps - (full_size_steps or steps)
-    lowest, stages = [], []
+    lowest = x.numpy()
+    for name in bottom_up.names[:first_level]:
+        lowest = as_stage(getattr(bottom_up, name))(lowest)
+    stages = []
     for step in range(steps):
-        seen = reference.half_size(x.numpy()) if step < half_size_steps else x.numpy()
-        for name in bottom_up.names[:first_level]:
-            seen = as_stage(getattr(bottom_up, name))(seen)
-        lowest.append(seen)
         separate = step > 0 and feedback == "separate"
         modules = {
             first_level + i: getattr(module, f"feedback_{n}") if separate else getattr(bottom_up, n)
@@ -88,17 +85,6 @@ def test_outputs_are_the_reference(steps: int, align: str, ise: bool) -> None:
 def test_separate_feedback_is_the_reference(steps: int) -> None:
     options = {"steps": steps, "feedback": "separate"}
     check(pyramid(TinyBottomUp(4), **options), image(1, 3, 33, 26, dtype=torch.float64), **options)
-
-
-@pytest.mark.parametrize("size", [(40, 64), (21, 27), (35, 50)])
-@pytest.mark.parametrize(("steps", "last"), [(2, 1), (3, 1), (3, 2)])
-@pytest.mark.parametrize("feedback", FEEDBACKS)
-def test_steps_at_half_size_are_the_reference(
-    feedback: str, steps: int, last: int, size: tuple[int, int]
-) -> None:
-    options = {"steps": steps, "full_size_steps": last, "feedback": feedback}
-    x = image(2, 3, *size, dtype=torch.float64)
-    check(pyramid(TinyBottomUp(3), **options), x, **options)
 
 
 @pytest.mark.parametrize("size", [(32, 64), (35, 50)])
@@ -201,7 +187,6 @@ def test_each_option_changes_the_outputs() -> None:
         {"ise": False},
         {"align": "deform"},
         {"align": "none"},
-        {"full_size_steps": 1},
         {"fuse_type": "avg"},
         {"feedback": "separate"},
     ]

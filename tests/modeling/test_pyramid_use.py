@@ -27,8 +27,6 @@ from .helpers import (
     tiny_resnet,
 )
 
-OPTIONS = [*({"align": align} for align in ALIGNS), {"full_size_steps": 1}]
-
 
 def tiny_regnet() -> AnyNet:
     """Detectron2's RegNet with one narrow block a stage: stem, s1..s4, strides 2..32."""
@@ -85,23 +83,22 @@ def test_every_parameter_takes_part_from_the_beginning(feedback: str) -> None:
     assert not gradients_missing(module, nonzero=False)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("align", ALIGNS)
 @pytest.mark.parametrize("size", [(75, 101), (33, 97), (129, 40)])
-def test_any_size_works_and_is_rounded_up(size: tuple[int, int], options: dict[str, Any]) -> None:
-    module = resnet_pyramid(**options)
+def test_any_size_works_and_is_rounded_up(size: tuple[int, int], align: str) -> None:
+    module = resnet_pyramid(align=align)
     outputs = randomise(module, 1)(image(1, 3, *size))
     for level in range(2, 7):
         expected = [-(-side // 2**level) for side in size]
         assert list(outputs[f"p{level}"].shape[2:]) == expected
 
 
-@pytest.mark.parametrize("full_size", [1, 2])
 @pytest.mark.parametrize("names", [2, 3, 4, 5])
-def test_regnet_of_any_number_of_levels(names: int, full_size: int) -> None:
+def test_regnet_of_any_number_of_levels(names: int) -> None:
     bottom_up = tiny_regnet()
     in_features = ["stem", "s1", "s2", "s3", "s4"][-names:]
-    module = randomise(InspireFPN(bottom_up, in_features, 8, full_size_steps=full_size), 2)
-    outputs = module.train()(image(1, 3, 64, 75))
+    module = randomise(InspireFPN(bottom_up, in_features, 8), 2).train()
+    outputs = module(image(1, 3, 64, 75))
     assert list(outputs) == [f"p{j}" for j in range(6 - names, 6)]
     backward(outputs)
     assert not gradients_missing(module)
@@ -113,10 +110,10 @@ def test_training_mode_at_batch_one_changes_nothing() -> None:
     assert_same_outputs(module.train()(x), module.eval()(x), 1e-9)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("align", ALIGNS)
 @pytest.mark.parametrize("feedback", FEEDBACKS)
-def test_bfloat16_autocast(options: dict[str, Any], feedback: str) -> None:
-    module = randomise(resnet_pyramid(**options, feedback=feedback), 4)
+def test_bfloat16_autocast(align: str, feedback: str) -> None:
+    module = randomise(resnet_pyramid(align=align, feedback=feedback), 4)
     # Flow of whole pixels amplifies rounding: keep it small for the comparison.
     for name, parameter in module.named_parameters():
         if ".offset." in name:
@@ -137,19 +134,19 @@ def test_bfloat16_autocast(options: dict[str, Any], feedback: str) -> None:
         assert torch.isfinite(parameter.grad).all(), name
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_model_in_bfloat16(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("align", ALIGNS)
+def test_model_in_bfloat16(align: str) -> None:
     # Inference with half-precision weights, without autocast.
-    module = randomise(resnet_pyramid(**options), 4).bfloat16()
+    module = randomise(resnet_pyramid(align=align), 4).bfloat16()
     outputs = module(image(1, 3, 64, 64).bfloat16())
     for value in outputs.values():
         assert value.dtype == torch.bfloat16
         assert torch.isfinite(value).all()
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_traced_pyramid_is_the_same(options: dict[str, Any]) -> None:
-    module = randomise(resnet_pyramid(**options), 5).eval()
+@pytest.mark.parametrize("align", ALIGNS)
+def test_traced_pyramid_is_the_same(align: str) -> None:
+    module = randomise(resnet_pyramid(align=align), 5).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the tracer, about shapes
         traced = torch.jit.trace(module, image(1, 3, 64, 96), strict=False)

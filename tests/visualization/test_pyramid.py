@@ -94,19 +94,6 @@ def test_records_are_what_the_parts_compute() -> None:
     torch.testing.assert_close(made["ise4 share"][0], share, **close)
 
 
-def test_maps_of_a_step_at_half_size_are_doubled() -> None:
-    module = pyramid(trained=True, steps=3, full_size_steps=1)
-    made, _ = recorded(module)
-    for part in ("P2", "fusion3 lambda", "align3 flow", "ssba4 lambda"):
-        assert len({one.shape for one in made[part]}) == 1
-    single = pyramid(trained=True, steps=1)
-    single.load_state_dict(module.state_dict(), strict=False)
-    with record(single) as alone, torch.no_grad():
-        single(torch.nn.functional.interpolate(batch(), scale_factor=0.5, mode="area"))
-    expected = np.kron(alone["P2"][0].numpy(), np.ones((2, 2)))
-    np.testing.assert_allclose(made["P2"][0].numpy(), expected, rtol=1e-4)
-
-
 def test_a_pyramid_at_its_beginning_does_what_fpn_does() -> None:
     made, _ = recorded(pyramid(trained=False, steps=2))
     rows = {(row[0], row[1]): row[2:] for row in summarize([made])[1:]}
