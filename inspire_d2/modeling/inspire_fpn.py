@@ -1,6 +1,5 @@
 """InspireFPN: the INSPIRE pyramid with the interface of Detectron2's FPN."""
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -16,9 +15,9 @@ from ..layout import suit_convolutions
 from .isa import ALIGN, AdaptiveFusion, DeformAlign
 from .ise import FeatureEnhancement
 from .pixelwise import PixelwiseConv2d, pixelwise_order
-from .pyramid_arguments import check_choices, check_features, check_steps
+from .pyramid_arguments import check_choices, check_features, check_outputs, check_steps
 from .ssba import BackAugmentation, feedback_order
-from .staged import copy_stages, keep_statistics, stage_names_after, trainable_batch_norms
+from .staged import copy_stages, keep_statistics, stage_names_after, warn_of_batch_norms
 
 __all__ = ["InspireFPN"]
 
@@ -108,15 +107,7 @@ class InspireFPN(FPN):
 
     def _leave_out_outputs(self, wanted: Sequence[str]) -> None:
         """Offer the outputs that are wanted alone, without the others' convolutions."""
-        unknown = [name for name in wanted if name not in self._out_features]
-        if unknown or not wanted:
-            raise ValueError(
-                f"out_features must name some of {', '.join(self._out_features)}, "
-                f"got {list(wanted)}."
-            )
-        top_feature = getattr(self.top_block, "in_feature", None)
-        if top_feature in self._out_features and top_feature not in wanted:
-            raise ValueError(f"the top block reads {top_feature}: name it in out_features too.")
+        check_outputs(wanted, self._out_features, getattr(self.top_block, "in_feature", None))
         for level in self._levels:
             if f"p{level}" not in wanted:
                 self.output_convs.remove(getattr(self, f"fpn_output{level}"))
@@ -151,26 +142,14 @@ class InspireFPN(FPN):
             needed.append(top_feature)
         self._feedback_names = stage_names_after(self.bottom_up, self.in_features[0], needed)
         if self._feedback == "shared":
-            self._warn_of_batch_norms(self.bottom_up, self._feedback_names)
+            warn_of_batch_norms(self.bottom_up, self._feedback_names)
         else:
             # Not a container: a dotted name such as "feedback.res3.0.conv1" would end like the
             # bottom-up's own, and Detectron2 matches ImageNet weights by the ends of names.
             for name, stage in copy_stages(self.bottom_up, self._feedback_names).items():
                 self.add_module(f"feedback_{name}", stage)
             self._register_load_state_dict_pre_hook(self._start_feedback_from_bottom_up)
-        self._warn_of_batch_norms(self, [f"fpn_lateral{level}" for level in self._levels])
-
-    @staticmethod
-    def _warn_of_batch_norms(parent: nn.Module, names: Sequence[str]) -> None:
-        batch_norms = trainable_batch_norms(parent, names)
-        if batch_norms:
-            logging.getLogger(__name__).warning(
-                "%d batch norms (%s, ...) see two distributions, plain and fed-back features, but "
-                "keep one running statistic, so that evaluation differs from training: use "
-                "FrozenBN or GN, or in the bottom-up feedback='separate'.",
-                len(batch_norms),
-                batch_norms[0],
-            )
+        warn_of_batch_norms(self, [f"fpn_lateral{level}" for level in self._levels])
 
     def _start_feedback_from_bottom_up(
         self, state_dict: dict[str, torch.Tensor], prefix: str, *_: object

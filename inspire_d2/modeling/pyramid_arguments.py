@@ -9,7 +9,7 @@ from torch import nn
 
 from .isa import ALIGN
 
-__all__ = ["check_choices", "check_features", "check_steps"]
+__all__ = ["check_choices", "check_features", "check_outputs", "check_steps"]
 
 CHOICES = {"align": tuple(ALIGN), "feedback": ("shared", "separate"), "fuse_type": ("sum", "avg")}
 
@@ -55,3 +55,13 @@ def check_features(bottom_up: Backbone, names: Sequence[str], top_block: nn.Modu
     outputs = [f"p{int(math.log2(stride))}" for stride in strides]
     if read is not None and read not in (*outputs, *shapes):
         raise ValueError(f"top_block reads {read}, which is none of {', '.join(outputs)}.")
+
+
+def check_outputs(wanted: Sequence[str], offered: Sequence[str], read: str | None) -> None:
+    """Raise ValueError unless the wanted outputs are offered, with the one the top block reads."""
+    if not wanted or not set(wanted) <= set(offered):
+        raise ValueError(
+            f"out_features must name some of {', '.join(offered)}, got {list(wanted)}."
+        )
+    if read in offered and read not in wanted:
+        raise ValueError(f"the top block reads {read}: name it in out_features too.")

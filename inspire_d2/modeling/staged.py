@@ -1,6 +1,7 @@
 """How a bottom-up is run stage by stage, which the second pass (SSBA) needs."""
 
 import copy
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ __all__ = [
     "copy_stages",
     "keep_statistics",
     "stage_names_after",
-    "trainable_batch_norms",
+    "warn_of_batch_norms",
 ]
 
 
@@ -54,14 +55,22 @@ def copy_stages(bottom_up: Backbone, names: Sequence[str]) -> dict[str, nn.Modul
     return {name: copy.deepcopy(getattr(bottom_up, name)) for name in names}
 
 
-def trainable_batch_norms(parent: nn.Module, names: Sequence[str]) -> list[str]:
-    """List the batch norms in the named children that collect running statistics in training."""
-    return [
+def warn_of_batch_norms(parent: nn.Module, names: Sequence[str]) -> None:
+    """Warn of trainable batch norms in the named children, which several steps run."""
+    batch_norms = [
         f"{name}.{child}" if child else name
         for name in names
         for child, module in getattr(parent, name).named_modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats
     ]
+    if batch_norms:
+        logging.getLogger(__name__).warning(
+            "%d batch norms (%s, ...) see two distributions, plain and fed-back features, but keep "
+            "one running statistic, so that evaluation differs from training: use FrozenBN or GN, "
+            "or in the bottom-up feedback='separate'.",
+            len(batch_norms),
+            batch_norms[0],
+        )
 
 
 @contextmanager
