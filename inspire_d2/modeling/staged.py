@@ -78,8 +78,10 @@ def keep_statistics(parent: nn.Module) -> Iterator[None]:
     """Leave running statistics as they are: for a forward pass that repeats one."""
     norms = [module for module in parent.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, (_, batches) in zip(norms, before, strict=True):
+        # A counter to throw away: torch's SyncBatchNorm will not go without one.
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if batches is None else batches.clone()
     try:
         yield
     finally:

@@ -86,6 +86,20 @@ def test_a_repeated_pass_keeps_the_statistics(
     assert not torch.equal(norm.running_mean, before["running_mean"])
 
 
+def test_a_repeated_pass_keeps_what_torch_counts_over_processes() -> None:
+    """What Detectron2 calls SyncBN; in one process it takes a CPU's maps, too."""
+    norm = torch.nn.SyncBatchNorm(4)
+    x = image(2, 4, 5, 6)
+    first = norm(x)
+    before = {name: value.clone() for name, value in norm.named_buffers()}
+    with keep_statistics(norm):
+        assert torch.equal(norm(x), first)
+    for name, value in norm.named_buffers():
+        assert torch.equal(value, before[name])
+    norm(x)
+    assert norm.num_batches_tracked == 2
+
+
 def test_fewer_maps_are_kept() -> None:
     x = image(1, 3, 64, 64)
     plain, saving, single = (
