@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,29 @@ def test_config_builds(name: str) -> None:
         instantiate(cfg.dataloader[split].mapper)
     # the one that --resume goes on with
     assert cfg.dataloader.train._target_ is build_train_loader
+
+
+# Detectron2's own models have the pyramid's 256 channels in several places.
+WITH_OWN_HEADS = [name for name in NAMES if re.search("semantic_fpn|rcnn_r18|demo", name)]
+
+
+@pytest.mark.parametrize("name", WITH_OWN_HEADS)
+def test_heads_have_as_many_channels_as_the_pyramid(name: str) -> None:
+    cfg = load(name)
+    cfg.model.backbone.out_channels = 32
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
+        features = {
+            name: torch.empty(1, shape.channels, 256 // shape.stride, 256 // shape.stride)
+            for name, shape in model.backbone.output_shape().items()
+        }
+        assert {feature.shape[1] for feature in features.values()} == {32}
+        if hasattr(model, "sem_seg_head"):
+            model.sem_seg_head.layers(features)
+        else:
+            model.proposal_generator.rpn_head(list(features.values()))
+            model.roi_heads.box_head(torch.empty(1, 32, 7, 7))
+            model.roi_heads.mask_head.layers(torch.empty(1, 32, 14, 14))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "rcnn" in name or "htc" in name])

@@ -31,12 +31,9 @@ model.backbone.bottom_up.stages = [
     for stride, in_channels, out_channels in ((1, 64, 64), (2, 64, 128), (2, 128, 256))
 ]
 model.backbone.bottom_up.freeze_at = 0
-model.proposal_generator.head.in_channels = 64
 model.proposal_generator.anchor_generator.sizes = [[10, 16], [26, 40], [60, 88]]
 model.proposal_generator.batch_size_per_image = 64
 model.roi_heads.batch_size_per_image = 32
-for kind in ("box", "mask"):
-    model.roi_heads[f"{kind}_head"].input_shape.channels = 64
 model.roi_heads.box_head.fc_dims = [256, 256]
 model.roi_heads.box_predictor.input_shape.channels = 256
 model.roi_heads.mask_head.conv_dims = [64, 64, 64]

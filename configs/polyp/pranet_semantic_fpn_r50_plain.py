@@ -5,6 +5,7 @@
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
+from detectron2.layers import ShapeSpec
 
 from ..common.models.semantic_fpn_r18 import model
 from .semantic_fpn_r18_plain import dataloader, lr_multiplier, optimizer, train
@@ -14,7 +15,7 @@ model.backbone.bottom_up.stages.depth = 50
 model.backbone.bottom_up.stages.stride_in_1x1 = False
 model.backbone.bottom_up.out_features = ["res2", "res3", "res4", "res5"]
 model.backbone.in_features = ["res2", "res3", "res4", "res5"]
-model.sem_seg_head.input_shape.p5 = dict(model.sem_seg_head.input_shape.p4, stride=32)
+model.sem_seg_head.input_shape.p5 = L(ShapeSpec)(stride=32, channels="${....backbone.out_channels}")
 
 dataloader.train.dataset.name = "pranet_train"
 # all five, each with a row of its own in the table; one alone is pranet_test_CVC-300, and so on

@@ -19,7 +19,7 @@ model.backbone.top_block = None
 
 rpn = model.proposal_generator
 rpn.in_features = ["p2", "p3", "p4"]
-rpn.head.in_channels = 128
+rpn.head.in_channels = "${...backbone.out_channels}"
 # Two sizes a level: from specks to polyps that fill the image.
 rpn.anchor_generator.sizes = [[16, 32], [48, 80], [128, 208]]
 rpn.anchor_generator.strides = [4, 8, 16]
@@ -33,7 +33,7 @@ roi_heads.batch_size_per_image = 64
 for kind in ("box", "mask"):
     roi_heads[f"{kind}_in_features"] = ["p2", "p3", "p4"]
     roi_heads[f"{kind}_pooler"].scales = (1 / 4, 1 / 8, 1 / 16)
-    roi_heads[f"{kind}_head"].input_shape.channels = 128
+    roi_heads[f"{kind}_head"].input_shape.channels = "${....backbone.out_channels}"
 roi_heads.box_head.fc_dims = [512, 512]
 roi_heads.box_predictor.input_shape.channels = 512
 roi_heads.mask_head.conv_dims = [128, 128, 128, 128, 128]
