@@ -176,9 +176,10 @@ class Predictor:
         return results
 
     def _outputs(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if type(self.model).forward is not GeneralizedRCNN.forward:
+        # Not its forward: HybridTaskCascade has one of its own, for training
+        if getattr(type(self.model), "inference", None) is not GeneralizedRCNN.inference:
             return self.model(batch)
-        # As its forward does, but for how many masks are stretched to the size of a large image.
+        # As it does itself, but for how many masks are stretched to the size of a large image.
         outputs = []
         for item, found in zip(
             batch, self.model.inference(batch, do_postprocess=False), strict=True

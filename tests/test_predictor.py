@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.modeling import GeneralizedRCNN
 from PIL import Image
 from torch import nn
 
@@ -19,6 +20,7 @@ from inspire_d2.data.video import read_video
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.errors import InputError
 from inspire_d2.findings import as_instances
+from inspire_d2.modeling import HybridTaskCascade
 from inspire_d2.predictor import Predictor, read_image
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -168,6 +170,24 @@ def test_a_list_goes_through_in_batches_of_one_size() -> None:
     assert [result.shape for result in results] == shapes
     assert echo.batches == [2, 1, 1, 1]
     assert model([]) == []
+
+
+@pytest.mark.parametrize("kind", [GeneralizedRCNN, HybridTaskCascade])
+def test_of_a_large_image_few_masks_are_kept(
+    kind: type[GeneralizedRCNN], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by HTC, whose forward is its own."""
+    every = ["model.roi_heads.box_predictor.test_score_thresh=0.0"]
+    cfg = load_config(str(CONFIGS / "polyp" / "demo_mask_rcnn_inspire.py"), every)
+    model = instantiate(cfg.model).eval()
+    model.__class__ = kind  # in training alone does HTC want heads of its own
+    predictor = Predictor(cfg, model)
+    items = [predictor.prepare(np.zeros((64, 96, 3), np.uint8))]
+    (small,) = predictor.predict(items)
+    monkeypatch.setattr("inspire_d2.predictor.MASK_BYTES", 64 * 96)
+    (large,) = predictor.predict(items)
+    assert len(small) > 5 == len(large)
+    assert torch.equal(large.scores, small.scores[:5])
 
 
 def test_classes_keep_their_maps() -> None:

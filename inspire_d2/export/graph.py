@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from detectron2.data import transforms as T
 from detectron2.export import TracingAdapter
-from detectron2.modeling import GeneralizedRCNN, RetinaNet, SemanticSegmentor
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN, RetinaNet, SemanticSegmentor
 from torch import nn
 
 from inspire_d2.errors import InputError
@@ -43,7 +43,8 @@ def describe(predictor: Any) -> dict[str, Any]:
             "background": bool(background),
             "outputs": ["logits"],
         }
-    if isinstance(model, GeneralizedRCNN | RetinaNet):
+    # Panoptic FPN is a GeneralizedRCNN that returns more than instances.
+    if isinstance(model, GeneralizedRCNN | RetinaNet) and not isinstance(model, PanopticFPN):
         has_masks = getattr(getattr(model, "roi_heads", None), "mask_on", False)
         outputs = ["boxes", "scores", "classes", *(["masks"] if has_masks else [])]
         return about | {

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.modeling import PanopticFPN
 from detectron2.structures import Boxes, Instances
 
 import inspire_d2
@@ -141,8 +142,12 @@ def test_volumes_and_what_cannot_be_resized_so_are_refused() -> None:
     cfg = load_config(str(CONFIGS / f"{MASK_RCNN}.py"), [flip])
     with pytest.raises(InputError, match="must be one ResizeShortestEdge.*not RandomFlip"):
         describe(Predictor(cfg, torch.nn.Identity()))
-    with pytest.raises(InputError, match="Identity cannot be exported"):
-        describe(Predictor(load_config(str(CONFIGS / f"{MASK_RCNN}.py")), torch.nn.Identity()))
+    cfg = load_config(str(CONFIGS / f"{MASK_RCNN}.py"))
+    panoptic = PanopticFPN.__new__(PanopticFPN)
+    torch.nn.Module.__init__(panoptic)
+    for model, name in ((torch.nn.Identity(), "Identity"), (panoptic, "PanopticFPN")):
+        with pytest.raises(InputError, match=f"{name} cannot be exported"):
+            describe(Predictor(cfg, model))
 
 
 def instances(boxes: list[list[float]], score: float, mask: slice) -> Instances:
