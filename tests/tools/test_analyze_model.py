@@ -167,7 +167,7 @@ DETECTOR = str(POLYP / "mask_rcnn_r18_fpn.py")
         [INSPIRE, "--set", "model.backbone.align=bogus"],
         [INSPIRE, "--set", "model.backbone.steps=0"],
         [DETECTOR, "--set", "model.roi_heads.num_classes=-1"],
-        [DETECTOR, "--set", "model.backbone.out_channels=32", "--size", "64", "64"],
+        [DETECTOR, "--set", "model.proposal_generator.head.in_channels=32", "--size", "64", "64"],
     ],
 )
 def test_wrong_input(words: list[str], capsys: pytest.CaptureFixture) -> None:
