@@ -12,6 +12,7 @@ from inspire_d2.errors import InputError
 __all__ = [
     "cannot_be_read",
     "check_image_header",
+    "is_cut_to_8_bits",
     "misread",
     "unreadable",
     "upright_size",
@@ -46,11 +47,24 @@ def check_image_header(path: str, size: tuple[int, int] | None = None) -> None:
         )
 
 
+def is_cut_to_8_bits(image: Image.Image) -> bool:
+    """Whether an image has 16 bits per channel, of which Pillow decodes the upper 8 alone.
+
+    It does so to colours, and to grey with transparency. After decoding it cannot be told.
+    """
+    return ";16" in str(image.tile) and not image.mode.startswith("I")
+
+
 def misread(image: Image.Image) -> str | None:
     """Return why Detectron2 would read an image, of which nothing is decoded, wrongly."""
     if image.mode == "F" or image.mode.startswith("I"):
         return (
             f"has more than 8 bits per pixel (mode {image.mode}), which would be cut off at 255:"
+            " save it with 8 bits, scaled as you need it"
+        )
+    if is_cut_to_8_bits(image):
+        return (
+            f"has 16 bits per channel (mode {image.mode}), of which the lower 8 would be lost:"
             " save it with 8 bits, scaled as you need it"
         )
     # Pillow turns it while decoding, but tells the orientation before.

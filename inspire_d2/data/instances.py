@@ -14,7 +14,7 @@ import pycocotools.mask as mask_util
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from inspire_d2.data.images import misread, unreadable, upright_size
+from inspire_d2.data.images import is_cut_to_8_bits, misread, unreadable, upright_size
 from inspire_d2.data.masks import THRESHOLD, is_in_alpha, mask_levels, why_not_a_mask
 
 __all__ = ["CONNECTIVITY", "Reading", "mask_to_instances", "read_pair"]
@@ -54,6 +54,8 @@ def read_pair(image_file: Path, mask_file: Path, min_area: int) -> Reading:
         return Reading(problem=("images that are read wrongly", f"{image_file} {complaint}"))
     try:
         mask, mask_hash = _open(mask_file)
+        # 0 and 255 of 16 bits would both be black.
+        complaint = "16 bits per channel: save it with 8" if is_cut_to_8_bits(mask) else None
         mask.load()
         lossy = mask.format in ("JPEG", "MPO", "WEBP")
         mask = ImageOps.exif_transpose(mask)
@@ -63,7 +65,7 @@ def read_pair(image_file: Path, mask_file: Path, min_area: int) -> Reading:
     if mask.size != (width, height):
         sizes = f"{width}x{height} and {mask.size[0]}x{mask.size[1]}"
         return Reading(problem=("images and masks of different size", f"{image_file} ({sizes})"))
-    complaint = why_not_a_mask(levels, min_area, lossy)
+    complaint = complaint or why_not_a_mask(levels, min_area, lossy)
     if complaint:
         return Reading(problem=("masks that are not black and white", f"{mask_file} ({complaint})"))
     instances, specks = mask_to_instances(levels > THRESHOLD, min_area)

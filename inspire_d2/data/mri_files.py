@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from inspire_d2.data.images import unreadable
+from inspire_d2.data.images import is_cut_to_8_bits, unreadable
 
 __all__ = ["BadFileError", "Volume", "read_header", "read_masks", "read_nifti", "read_pictures"]
 
@@ -135,8 +135,7 @@ def _stack(
 def _read_picture(path: Path, modes: tuple[str, ...]) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            # Pillow would cut colours of 16 bits off at 8.
-            deep = ";16" in str(image.tile)
+            deep = is_cut_to_8_bits(image)
             if image.mode in modes and not deep:
                 data = np.asarray(image)
                 return data.astype(np.uint8) if data.dtype == bool else data

@@ -177,6 +177,23 @@ def test_broken_files(photo: Path, tmp_path: Path) -> None:
         assert read_pair(photo, broken, 30).problem[0] == "unreadable masks"
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_colours_of_16_bits_are_refused(
+    channels: int, suffix: str, photo: Path, tmp_path: Path
+) -> None:
+    """Pillow keeps their upper 8 bits: a mask of 0 and 255 would be black, a polyp's image none."""
+    file = tmp_path / f"deep.{suffix}"
+    cv2.imwrite(str(file), np.full((*SIZE, channels), 255, np.uint16))
+    assert np.asarray(Image.open(file))[..., :3].max() == 0
+    kind, detail = read_pair(photo, file, 30).problem
+    assert kind == "masks that are not black and white" and "16 bits per channel" in detail
+    kind, detail = read_pair(file, photo, 30).problem
+    assert kind == "images that are read wrongly" and "16 bits per channel" in detail
+    with pytest.raises(InputError, match="16 bits per channel"):
+        check_image_header(str(file))
+
+
 def test_size_is_what_detectron2_sees_after_exif(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
