@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
-__all__ = ["InputError", "exit_on_input_error", "first_few", "printable", "warn"]
+__all__ = ["CheckpointError", "InputError", "exit_on_input_error", "first_few", "printable", "warn"]
 
 
 class InputError(ValueError):
@@ -19,6 +19,10 @@ class InputError(ValueError):
         if not text.startswith(f"Caught {type(self).__name__} in DataLoader worker"):
             return text
         return text.rpartition(f"{type(self).__module__}.{type(self).__name__}: ")[2].strip()
+
+
+class CheckpointError(InputError):
+    """A checkpoint that does not fit a model, or cannot be read: so in every process alike."""
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from tabulate import tabulate
 
-from ..errors import InputError, first_few
+from ..errors import CheckpointError, InputError, first_few
 from .checkpoint_files import replace_file
 from .trainer import run_evaluation, without_nan
 
@@ -71,7 +71,7 @@ def score_checkpoints(cfg: DictConfig, paths: Sequence[str]) -> dict[str, Any]:
     main process.
 
     Raises:
-        InputError: at the end, if there were checkpoints that do not fit.
+        InputError: at the end, if there were checkpoints that do not fit; of all else, at once.
     """
     output_dir = cfg.train.output_dir
     scores: dict[str, Any] = {}
@@ -83,7 +83,8 @@ def score_checkpoints(cfg: DictConfig, paths: Sequence[str]) -> dict[str, Any]:
         os.makedirs(mine.train.output_dir, exist_ok=True)
         try:
             scores[path] = run_evaluation(mine, path)
-        except InputError as error:
+        except CheckpointError as error:
+            # No other InputError: of a file that one process reads, which the others wait for.
             logger.error("%s", error)
             refused.append(str(error))
     if comm.is_main_process() and scores:

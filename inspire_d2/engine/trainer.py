@@ -17,6 +17,7 @@ from detectron2.utils.events import TensorboardXWriter
 from omegaconf import DictConfig
 from torch import nn
 
+from ..errors import CheckpointError, InputError
 from .build import build
 from .checkpoint import ReportingCheckpointer
 from .checkpointing import CheckpointHook
@@ -103,10 +104,17 @@ def run_training(
 
 
 def run_evaluation(cfg: DictConfig, checkpoint: str) -> OrderedDict[str, Any]:
-    """Score a checkpoint, all of whose tensors must fit, on the config's test set."""
+    """Score a checkpoint, all of whose tensors must fit, on the config's test set.
+
+    Raises:
+        CheckpointError: it does not fit, or cannot be read.
+    """
     model = _build_model(cfg)
     allow_partial = cfg.train.checkpoint.allow_partial
-    ReportingCheckpointer(model, allow_partial=allow_partial, complete=True).load(checkpoint)
+    try:
+        ReportingCheckpointer(model, allow_partial=allow_partial, complete=True).load(checkpoint)
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
     tta = cfg.train.get("tta")  # configs saved before it was there lack it
     if tta and tta.enabled:
         # It resizes images itself, from their own size.

@@ -12,7 +12,7 @@ from inspire_d2.engine.scoring import (
     score_checkpoints,
     score_table,
 )
-from inspire_d2.errors import InputError
+from inspire_d2.errors import CheckpointError, InputError
 
 
 def test_globs_and_names_each_once(tmp_path: Path) -> None:
@@ -47,6 +47,30 @@ def test_scores_are_json_also_where_there_is_none(
     assert "NaN" not in (tmp_path / "scores.json").read_text()
     content = json.loads((tmp_path / "scores.json").read_text())
     assert content == {"a.pth": {"segm": {"AP": 20.0, "APs": None}}}
+
+
+def test_checkpoints_that_do_not_fit_are_passed_over_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that one process of several cannot read must end all: the others wait for it."""
+    tried, errors = [], {"a.pth": CheckpointError("a does not fit")}
+
+    def evaluation(_: object, path: str) -> dict[str, dict[str, float]]:
+        tried.append(path)
+        if path in errors:
+            raise errors[path]
+        return {"segm": {"AP": 20.0}}
+
+    monkeypatch.setattr("inspire_d2.engine.scoring.run_evaluation", evaluation)
+    cfg = OmegaConf.create({"train": {"output_dir": str(tmp_path)}})
+    with pytest.raises(InputError, match="1 of 2 checkpoints were not scored: a does not fit"):
+        score_checkpoints(cfg, ["a.pth", "b.pth"])
+    assert list(json.loads((tmp_path / "scores.json").read_text())) == ["b.pth"]
+    tried.clear()
+    errors["a.pth"] = InputError("image x.jpg cannot be read")
+    with pytest.raises(InputError, match=r"^image x.jpg cannot be read$"):
+        score_checkpoints(cfg, ["a.pth", "b.pth"])
+    assert tried == ["a.pth"]
 
 
 def test_best_is_last() -> None:
