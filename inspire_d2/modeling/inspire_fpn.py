@@ -74,7 +74,7 @@ class InspireFPN(FPN):
                 pass, but compute them anew there: less memory, more time, the same gradients
                 and statistics.
             out_features: the outputs that are wanted, such as a U-Net's finest; None offers all.
-                The others' convolutions are left out.
+                The others' convolutions are left out, and the top block where none is its.
 
         Raises:
             ValueError: an argument out of its range.
@@ -100,13 +100,15 @@ class InspireFPN(FPN):
         # and this one have in common begins with the same weights.
         with torch.random.fork_rng(devices=[]):
             self._add_parts(out_channels, align)
-        if steps > 1:
-            self._prepare_feedback()
         if out_features is not None:
             self._leave_out_outputs(out_features)
+        if steps > 1:
+            self._prepare_feedback()
 
     def _leave_out_outputs(self, wanted: Sequence[str]) -> None:
-        """Offer the outputs that are wanted alone, without the others' convolutions."""
+        """Offer the outputs that are wanted alone, without what makes the others."""
+        if not set(wanted) & set(self._out_features[len(self._levels) :]):
+            self.top_block = None
         check_outputs(wanted, self._out_features, getattr(self.top_block, "in_feature", None))
         for level in self._levels:
             if f"p{level}" not in wanted:
@@ -141,21 +143,25 @@ class InspireFPN(FPN):
             # The top block may read a deeper feature than the pyramid does.
             needed.append(top_feature)
         self._feedback_names = stage_names_after(self.bottom_up, self.in_features[0], needed)
-        if self._feedback == "shared":
-            warn_of_batch_norms(self.bottom_up, self._feedback_names)
-        else:
+        self._copied_names = []
+        if self._feedback == "separate":
+            # Not a deeper one: the first step has no use for it, so that its own would never learn.
+            deepest = stage_names_after(self.bottom_up, self.in_features[0], self.in_features)
+            self._copied_names = deepest
             # Not a container: a dotted name such as "feedback.res3.0.conv1" would end like the
             # bottom-up's own, and Detectron2 matches ImageNet weights by the ends of names.
-            for name, stage in copy_stages(self.bottom_up, self._feedback_names).items():
+            for name, stage in copy_stages(self.bottom_up, self._copied_names).items():
                 self.add_module(f"feedback_{name}", stage)
             self._register_load_state_dict_pre_hook(self._start_feedback_from_bottom_up)
+        shared = [name for name in self._feedback_names if name not in self._copied_names]
+        warn_of_batch_norms(self.bottom_up, shared)
         warn_of_batch_norms(self, [f"fpn_lateral{level}" for level in self._levels])
 
     def _start_feedback_from_bottom_up(
         self, state_dict: dict[str, torch.Tensor], prefix: str, *_: object
     ) -> None:
         """Give separate stages that a checkpoint lacks the weights of the bottom-up's own."""
-        for name in self._feedback_names:
+        for name in self._copied_names:
             own, source = f"{prefix}feedback_{name}.", f"{prefix}bottom_up.{name}."
             if not any(key.startswith(own) for key in state_dict):
                 copied = {
@@ -277,6 +283,6 @@ class InspireFPN(FPN):
         return augment(level[1], feature)
 
     def _feedback_stage(self, name: str) -> nn.Module:
-        if self._feedback == "separate":
+        if name in self._copied_names:
             return getattr(self, f"feedback_{name}")
         return getattr(self.bottom_up, name)

@@ -154,11 +154,37 @@ def test_block_on_a_feature_deeper_than_the_pyramid(feedback: str) -> None:
     x = image(1, 3, 70, 66, dtype=torch.float64)
     outputs = module(x)
     expected, features = expected_of(module, x, in_features=names, feedback=feedback)
-    stage = module.feedback_last if feedback == "separate" else bottom_up.last
+    # Nor a copy: its own would be idle, which training in several processes does not take.
+    stage = bottom_up.last
     expected |= dict(zip(["p5", "p6"], p6p7(as_stage(stage)(features[4]), module), strict=True))
+    sum(value.sum() for value in outputs.values()).backward()
+    assert all(parameter.grad is not None for parameter in stage.parameters())
+    assert hasattr(module, "feedback_late") == (feedback == "separate")
     assert list(outputs) == list(expected)
     for name, value in expected.items():
         assert_close(outputs[name], value)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_top_block_that_nobody_wants_is_left_out(steps: int) -> None:
+    bottom_up, names = TinyBottomUp(4), ("early", "mid", "late")
+    channels = bottom_up.output_shape()["late"].channels
+    x = image(1, 3, 32, 32)
+
+    def pyramid(**options: Any) -> InspireFPN:
+        block = LastLevelP6P7(channels, 8, "late")
+        return InspireFPN(bottom_up, names, 8, top_block=block, steps=steps, **options)
+
+    every, own = pyramid(), pyramid(out_features=["p2", "p3", "p4"])
+    own.load_state_dict(every.state_dict(), strict=False)
+    outputs = own(x)
+    assert list(outputs) == ["p2", "p3", "p4"] == list(own.output_shape())
+    for name, value in outputs.items():
+        assert torch.equal(value, every(x)[name])
+    sum(value.sum() for value in outputs.values()).backward()
+    assert all(p.grad is not None for name, p in own.named_parameters() if "bottom_up" not in name)
+    with pytest.raises(ValueError, match="out_features must name some of p2"):
+        pyramid(out_features=["p7"])
 
 
 def test_block_on_a_feature_finer_than_the_pyramid() -> None:
