@@ -19,7 +19,7 @@ COMPARED = (
     "dataloader.train.total_batch_size", "dataloader.test.mapper", "train.max_iter",
     "train.init_checkpoint",
 )  # fmt: skip
-# What train_net.py records as it was used, not as it was asked for (engine/precision.py)
+# What train_net.py records as it was used, off where it was asked for (engine/precision.py)
 SET_ASIDE = ("train.amp", "train.channels_last")
 
 
@@ -34,7 +34,8 @@ def refuse_another_run(folder: Path, config: Path, overrides: Sequence[str]) -> 
     compared = (*COMPARED, *(override.partition("=")[0] for override in overrides))
     for key in wanted | found:
         is_compared = any(key == start or key.startswith(f"{start}.") for start in compared)
-        if not is_compared or key.startswith(SET_ASIDE) or found.get(key) == wanted.get(key):
+        set_aside = key.startswith(SET_ASIDE) and wanted.get(key) and not found.get(key)
+        if not is_compared or set_aside or found.get(key) == wanted.get(key):
             continue
         raise InputError(
             f"{folder} holds a run of {key}={found.get(key)}, not {wanted.get(key)}: name another "

@@ -61,8 +61,15 @@ def test_overrides_reach_every_variant(weights: Path, output: Path) -> None:
     done = study(*arguments, *options.split())
     assert done.returncode == 2
     assert "short_edge_length" in done.stderr and "not 64" in done.stderr
-    # A machine may have set this one aside: it is no other study.
     done = study(*arguments, "train.channels_last=False")
+    assert done.returncode == 2
+    assert "channels_last=True, not False" in done.stderr
+    # A machine may have set this one aside: it is no other study.
+    config = output / "runs" / "semantic" / "C1" / "plain" / "seed0" / "config.yaml"
+    text = config.read_text()
+    assert "channels_last: true" in text
+    config.write_text(text.replace("channels_last: true", "channels_last: false"))
+    done = study(*arguments, "train.channels_last=True")
     assert done.returncode == 0, done.stderr
 
 
