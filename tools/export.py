@@ -8,7 +8,7 @@ Writes to --output
 
     model.onnx, model.ts   the network, for one image of any size; the second is TorchScript's
     model.json             how an image is brought to it, and what comes out
-    run_onnx.py            runs it with onnxruntime and numpy alone: python run_onnx.py polyp.jpg
+    run_onnx.py            runs it without torch: python run_onnx.py polyp.jpg
 
 The exported model predicts --images (default: some of the run's test set), each also turned and cut
 to odd sizes, beside the original one on the CPU; it is kept only where they agree: boxes within 0.1
