@@ -20,11 +20,20 @@ def region_labels(regions: Mapping[str, Sequence[int]], labels: Sequence[int]) -
     [4]} own 2, 1 and 4.
 
     Raises:
-        InputError: a region has no label of its own in the set, so that it cannot be written.
+        InputError: a region has no label of its own in the set, or overlaps an earlier one without
+            lying within it, so that it cannot be written.
     """
     own = {}
     names = list(regions)
     for number, name in enumerate(names):
+        for earlier in names[:number]:
+            shared = set(regions[name]) & set(regions[earlier]) & set(labels)
+            if shared and not set(regions[name]) & set(labels) <= set(regions[earlier]):
+                raise InputError(
+                    f"the region {name} ({list(regions[name])}) overlaps {earlier} "
+                    f"({list(regions[earlier])}), but does not lie within it: one map of labels"
+                    " cannot hold both. A later region lies within an earlier one, or apart from it"
+                )
         later = {value for other in names[number + 1 :] for value in regions[other]}
         candidates = (set(regions[name]) & set(labels)) - later
         if not candidates:

@@ -20,6 +20,15 @@ def test_own_labels() -> None:
             region_labels(regions, labels)
 
 
+def test_a_region_lies_within_an_earlier_one_or_apart() -> None:
+    """Else one label would have to be both: 1 is B's own and A's, 2 is A's alone."""
+    with pytest.raises(InputError, match=r"the region B .* overlaps A .* not lie within it"):
+        region_labels({"A": [1, 2], "B": [1, 4]}, [1, 2, 4])
+    assert region_labels({"A": [1, 2], "B": [3], "C": [1]}, [1, 2, 3]) == {"A": 2, "B": 3, "C": 1}
+    # as far as the set's labels go
+    assert region_labels({"A": [1, 2], "B": [1, 4]}, [1, 2]) == {"A": 2, "B": 1}
+
+
 def test_later_regions_are_painted_over_earlier_ones() -> None:
     probabilities = torch.tensor([[0.5, 0.9, 0.4, 0.1], [0.1, 0.6, 0.9, 0.49]]).view(2, 1, 1, 4)
     regions = {"WT": [1, 2], "TC": [1]}
