@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from fvcore.common.checkpoint import _IncompatibleKeys
 from tabulate import tabulate
@@ -82,8 +83,18 @@ class ReportingCheckpointer(DetectionCheckpointer):
         """Resume from the run's newest whole checkpoint, complete, or start from ``path``.
 
         Afterwards ``resumed`` says which.
+
+        Raises:
+            InputError: it does not fit; or the processes, of several machines, find different ones.
         """
         newest = newest_checkpoint(self.save_dir) if resume else ""
+        found = comm.all_gather(os.path.basename(newest))
+        if len(set(found)) > 1:
+            names = first_few([name or "none" for name in dict.fromkeys(found)])
+            raise InputError(
+                f"--resume: the processes find different newest checkpoints in {self.save_dir} "
+                f"({names}): train.output_dir must be one folder that all machines share."
+            )
         self.resumed = bool(newest)
         if self.resumed:
             self._complete, self._allow_partial = True, None

@@ -171,6 +171,16 @@ def test_a_resume_of_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert caplog.messages == [f"--resume: {tmp_path} holds no checkpoint: the run begins anew."]
 
 
+def test_machines_that_share_no_folder_do_not_resume_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpointer = ReportingCheckpointer(nn.Linear(2, 2), str(tmp_path))
+    checkpointer.save("model_0000001")
+    monkeypatch.setattr("detectron2.utils.comm.all_gather", lambda own: [own, ""])
+    with pytest.raises(InputError, match=r"model_0000001.pth, none\): train.output_dir must be"):
+        checkpointer.resume_or_load("", resume=True)
+
+
 def test_another_optimizers_groups_are_told(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     groups = [[model.weight, model.bias], [{"params": [p]} for p in model.parameters()]]
