@@ -113,8 +113,10 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
             "--checkpoint goes with --eval-only; to start from one, set train.init_checkpoint=FILE."
         )
     args.checkpoints = find_checkpoints(args.checkpoint)
+    named = is_overridden("train.init_checkpoint", args.opts)
+    if args.checkpoints and named:
+        raise InputError("--checkpoint and train.init_checkpoint=: give one of them.")
     if not args.checkpoints:
-        named = is_overridden("train.init_checkpoint", args.opts)
         args.init_checkpoint = find_checkpoint(
             cfg, eval_only=args.eval_only, resume=args.resume, named=named
         )

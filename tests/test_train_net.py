@@ -174,6 +174,9 @@ def test_checkpoints_go_with_scoring(data: Path, tmp_path: Path) -> None:
         run(*flags, *words(data, tmp_path))
     with pytest.raises(InputError, match=r"\*.pth: there is no such file"):
         run("--eval-only", *flags, *words(data, tmp_path))
+    (tmp_path / "a.pth").touch()
+    with pytest.raises(InputError, match="train.init_checkpoint=: give one of them"):
+        run("--eval-only", *flags, *words(data, tmp_path, "train.init_checkpoint=b.pth"))
 
 
 def test_images_without_objects_train(data: Path, tmp_path: Path) -> None:
