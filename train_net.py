@@ -34,7 +34,6 @@ import argparse
 import copy
 import functools
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inspire_d2.engine.arguments import argument_parser
@@ -50,34 +49,26 @@ if TYPE_CHECKING:
 
 def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
     """Train, or score with --eval-only, in one process of those launched."""
-    from detectron2.engine import default_setup
     from detectron2.utils import comm
-    from detectron2.utils.logger import setup_logger
 
     from inspire_d2.engine.config import save_config
     from inspire_d2.engine.launch import resolve_device
     from inspire_d2.engine.precision import fit_to_device
+    from inspire_d2.engine.run_setup import set_up_run
     from inspire_d2.engine.scoring import score_checkpoints
     from inspire_d2.engine.trainer import run_evaluation, run_training
-    from inspire_d2.files import written_in_one_step
 
-    config_file = Path(cfg.train.output_dir, "config.yaml")
-    # The run's own config is replaced by one that it goes on with, not by one that it refuses.
-    goes_on = args.resume and not args.eval_only and config_file.is_file()
-    own = config_file.read_bytes() if goes_on else b""
-    default_setup(cfg, args)
-    logger = setup_logger(cfg.train.output_dir, comm.get_rank(), name="inspire_d2")
+    logger = set_up_run(cfg, args)
     for line in args.ranks if len(args.ranks) > 1 else ():
         logger.info(line)
     device = resolve_device(cfg.train.device)
     if not args.eval_only:
         fit_to_device(cfg.train, device)
-    # In place of default_setup's, which is in another order and so trains otherwise.
-    save = functools.partial(save_config, copy.deepcopy(cfg), str(config_file))
-    if comm.is_main_process() and goes_on:
-        with written_in_one_step(config_file) as file:
-            file.write(own)
-    elif comm.is_main_process():
+    config_file = os.path.join(cfg.train.output_dir, "config.yaml")
+    save = functools.partial(save_config, copy.deepcopy(cfg), config_file)
+    # The run's own config is replaced by one that it goes on with, not by one that it refuses.
+    goes_on = args.resume and not args.eval_only and os.path.isfile(config_file)
+    if comm.is_main_process() and not goes_on:
         save()
     cfg.train.device = device
     if args.eval_only and args.checkpoints:

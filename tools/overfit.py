@@ -233,14 +233,11 @@ def use_schedule(cfg: "DictConfig", iterations: int) -> None:
 
 def train(cfg: "DictConfig") -> dict[str, Any]:
     """Run what train_net.py runs, in this process; return {task: {metric: value}}."""
-    from detectron2.engine import default_setup
-    from detectron2.utils.logger import setup_logger
-
     from inspire_d2.engine.config import save_config
+    from inspire_d2.engine.run_setup import set_up_run
     from inspire_d2.engine.trainer import run_training
 
-    default_setup(cfg, argparse.Namespace())
-    setup_logger(cfg.train.output_dir, name="inspire_d2")
+    set_up_run(cfg, argparse.Namespace())
     save_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     return run_training(cfg)
 

@@ -1,0 +1,28 @@
+"""The log, seeds and settings of a run's process."""
+
+import argparse
+import copy
+import logging
+
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+
+__all__ = ["set_up_run"]
+
+
+def set_up_run(cfg: DictConfig, args: argparse.Namespace) -> logging.Logger:
+    """Do what Detectron2's default_setup does, but for its config.yaml; return our logger.
+
+    It would replace a resumed run's config before it is known whether the run can go on, in place,
+    so that a killed process leaves half a file, and with keys in another order, in which
+    modules draw other random weights: see :func:`~inspire_d2.engine.config.save_config`.
+    """
+    rank = comm.get_rank()
+    for name in ("fvcore", "detectron2", "inspire_d2"):
+        setup_logger(cfg.train.output_dir, rank, name=name, configure_stdout=False)
+    without_folder = copy.deepcopy(cfg)
+    without_folder.train.output_dir = None
+    default_setup(without_folder, args)
+    return setup_logger(distributed_rank=rank, name="inspire_d2")
