@@ -104,6 +104,8 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     config = load_config(str(first / "config.yaml"))
     assert (config.train.max_iter, config.optimizer.weight_decay) == (3, 0.125)
     assert set(losses(first)) == {0, 1, 2}
+    lines = [json.loads(line) for line in (first / "metrics.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "segm/AP" in line] == [2, 3]
     saved = torch.load(first / "model_final.pth", map_location="cpu", weights_only=True)
     assert saved["iteration"] == 2
     groups = saved["trainer"]["optimizer"]["param_groups"]

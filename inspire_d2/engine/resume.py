@@ -96,7 +96,8 @@ class MetricLine(HookBase):
     """
 
     def __init__(self, period: int, max_iter: int, size: int = 20) -> None:
-        self._period, self._max_iter, self._size = period, max_iter, size
+        self.max_iter = max_iter
+        self._period, self._size = period, size
         self.values: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, float]:
@@ -115,20 +116,28 @@ class MetricLine(HookBase):
     def due(self) -> bool:
         """Whether the line of the checkpoint that was loaded is one that the writer writes."""
         done = self.values["iteration"] + 1
-        return done % self._period == 0 or done >= self._max_iter
+        return done % self._period == 0 or done >= self.max_iter
 
 
 def mend_metrics(path: str, start: int, line: MetricLine) -> None:
     """Make a metrics.json what it is in a run that is not stopped before iteration ``start``.
 
     Lines of iterations from ``start`` on, which come again, are removed, and one that a killed
-    process left incomplete. The checkpoint's own ``line`` is added where the process was killed
-    before it wrote it, and removed where it was written only as the process ended.
+    process left incomplete; but the scores of a run that had come to its end stay where it is
+    trained on, though they stand under the iteration that comes next. The checkpoint's own ``line``
+    is added where the process was killed before it wrote it, and removed where it was written only
+    as the process ended.
     """
     if not os.path.exists(path):
         return
     lines = Path(path).read_text(errors="replace").splitlines(keepends=True)
-    kept = [text for text in lines if _iteration(text) < start]
+    goes_on = start < line.max_iter
+    kept = [
+        text
+        for text in lines
+        if _iteration(text) < start
+        or (goes_on and _iteration(text) == start and "total_loss" not in json.loads(text))
+    ]
     own = line.values
     if own and own["iteration"] == start - 1:
         if not line.due:

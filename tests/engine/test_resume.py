@@ -104,13 +104,24 @@ def test_medians_and_lines_go_on_as_if_never_stopped(tmp_path: Path) -> None:
 
 def test_lines_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
-    lines = [json.dumps({"iteration": i, "loss": 1.0}) for i in range(4)]
+    lines = [json.dumps({"iteration": i, "total_loss": 1.0}) for i in range(4)]
     path.write_text("\n".join(lines) + '\n{"iteration": 4, "lo')
     mend_metrics(str(path), 3, MetricLine(1, 9))
     assert path.read_text().splitlines() == lines[:3]
     mend_metrics(str(path), 0, MetricLine(1, 9))
     assert path.read_text() == ""
     mend_metrics(str(tmp_path / "none.json"), 3, MetricLine(1, 9))
+
+
+def test_the_score_of_a_finished_run_stays_where_it_is_trained_on(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    lines = [json.dumps({"iteration": i, "total_loss": 1.0}) for i in range(3)]
+    lines.append(json.dumps({"iteration": 3, "bbox/AP": 50.0}))
+    path.write_text("\n".join(lines) + "\n")
+    mend_metrics(str(path), 3, MetricLine(1, 9))
+    assert path.read_text().splitlines() == lines
+    mend_metrics(str(path), 3, MetricLine(1, 3))  # it is scored again
+    assert path.read_text().splitlines() == lines[:3]
 
 
 @pytest.mark.parametrize("period", [1, 3])
