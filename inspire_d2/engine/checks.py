@@ -4,12 +4,13 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch.nn.parallel import DistributedDataParallel
 
 from ..data.coco_checks import (
     CocoSet,
@@ -31,10 +32,24 @@ __all__ = ["check_datasets", "check_train_options"]
 
 # Classes of pixels, and those that a backbone was pretrained on.
 _NOT_THINGS = re.compile(r"\.(sem|backbone)")
-_TRAIN_MAPPINGS = ("checkpointer", "checkpoint", "amp", "ddp")
+# Of each mapping, the keys that it needs, and those that it may have; None where a call tells.
+_TRAIN_MAPPINGS = {
+    "checkpointer": ((), None),
+    "ddp": ((), None),
+    "checkpoint": (("allow_partial",), ()),
+    "amp": (("enabled",), ()),
+    "lr_scaling": (("enabled", "batch_size"), ()),
+    "dist": ((), ("port", "backend", "timeout_s")),
+    "tta": (("enabled", "wrapper"), ()),
+}
 _TRAIN_KEYS = (
     *("output_dir", "init_checkpoint", "device", "seed", "max_iter", "log_period", "eval_period"),
-    *_TRAIN_MAPPINGS,
+    *("checkpointer", "checkpoint", "amp", "ddp"),
+)
+# Configs saved before they came lack the first; the last are those of default_setup.
+_OPTIONAL_TRAIN_KEYS = (
+    *("lr_scaling", "channels_last", "dist", "tta"),
+    *("cudnn_benchmark", "float32_precision"),
 )
 # What whole numbers must be at least
 _WHOLE = {
@@ -202,18 +217,26 @@ def check_train_options(cfg: DictConfig) -> None:
             raise InputError(
                 f"{section} of the config lacks {', '.join(lacking)}: begin with {model}."
             )
-    for key in _TRAIN_MAPPINGS:
-        if not isinstance(cfg.train[key], DictConfig):
+    _check_known("train of the config", cfg.train, (*_TRAIN_KEYS, *_OPTIONAL_TRAIN_KEYS))
+    for key, (needed, optional) in _TRAIN_MAPPINGS.items():
+        node = cfg.train.get(key)
+        if node is None and key not in _TRAIN_KEYS:
+            continue
+        if not isinstance(node, DictConfig) or not set(needed) <= set(node):
             raise InputError(
-                f"train.{key}={cfg.train[key]!r} must be a mapping of the keys that "
+                f"train.{key}={node!r} must be a mapping of the keys that "
                 "configs/common/train.py gives it."
             )
+        if optional is not None:
+            _check_known(f"train.{key}", node, (*needed, *optional))
     output_dir = cfg.train.output_dir
     if not output_dir or not isinstance(output_dir, str):
         raise InputError(f"train.output_dir={output_dir!r} names no folder.")
     if output_dir.startswith("~"):  # a shell leaves it as it is within a word
         raise InputError(f'train.output_dir={output_dir}: write "$HOME" for ~.')
     _check_arguments("train.checkpointer", CheckpointHook, cfg.train.checkpointer, None)
+    ddp = {key: value for key, value in cfg.train.ddp.items() if key != "fp16_compression"}
+    _check_arguments("train.ddp", DistributedDataParallel, ddp, None)
     for key, least in _WHOLE.items():
         _check_whole(cfg, key, least)
     _check_whole(cfg, "train.checkpointer.max_to_keep", 0, optional=True)
@@ -221,13 +244,17 @@ def check_train_options(cfg: DictConfig) -> None:
         raise InputError(
             f"train.seed={cfg.train.seed!r} must be a whole number of at most {_MAX_SEED}."
         )
-    rule = cfg.train.get("lr_scaling")  # configs saved before it was there lack it
-    if rule:
-        if not isinstance(rule, DictConfig) or set(rule) != {"enabled", "batch_size"}:
-            raise InputError(
-                f"train.lr_scaling={rule} must be a mapping of enabled and batch_size, or None."
-            )
+    if cfg.train.get("lr_scaling"):
         _check_whole(cfg, "train.lr_scaling.batch_size", 1, optional=True)
+
+
+def _check_known(what: str, node: DictConfig, known: Sequence[str]) -> None:
+    """Raise InputError where a mapping has a key that nothing reads, such as a mistyped one."""
+    for key in map(str, node):
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"take from {', '.join(known)}."
+            raise InputError(f"{what} has {key}, which nothing reads; {hint}")
 
 
 def _check_whole(cfg: DictConfig, key: str, least: int, *, optional: bool = False) -> None:
