@@ -122,7 +122,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--overrides", nargs="+", default=[], metavar="KEY=VALUE", help="of every variant's config"
     )
-    parser.add_argument("--baseline", default="plain", help="the variant to compare with")
+    parser.add_argument("--baseline", help="the variant to compare with (default: plain)")
     parser.add_argument("--iterations", type=int, help="default: the config's")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1,
@@ -151,7 +151,9 @@ def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
     unknown = [v for v in args.variants if v not in variants]
     if unknown:
         raise InputError(f"unknown variant {first_few(unknown)}: take from {', '.join(variants)}.")
-    if args.baseline not in (*args.variants, "plain"):
+    if args.baseline is None:
+        args.baseline = "plain"
+    elif args.baseline not in args.variants:
         raise InputError(f"--baseline {args.baseline} is not one of --variants.")
     if not args.weights.is_file():
         raise InputError(

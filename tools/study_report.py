@@ -113,7 +113,7 @@ def table(
         first = next(iter(mine.values()))
         seconds = [r["seconds"] for r in mine.values() if r["seconds"] is not None]
         # The same model trained longer: its ratio would only show the machine's other load.
-        longer = variant.startswith("plain_") and variant != baseline
+        longer = _is_trained_longer(first, next(iter(base.values()), first))
         pairs = (
             []
             if longer
@@ -138,6 +138,13 @@ def table(
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
     notes = _unpaired(results, baseline)
     return f"{text}\nDifferences are over the runs that both have: {notes}.\n" if notes else text
+
+
+def _is_trained_longer(result: dict[str, Any], base: dict[str, Any]) -> bool:
+    """Whether a result is of the baseline's model with another number of iterations."""
+    names = all(one["variant"].partition("_")[0] == "plain" for one in (result, base))
+    same_model = names and result["parameters"] == base["parameters"]
+    return same_model and result["iterations"] != base["iterations"]
 
 
 def gains(results: Sequence[dict[str, Any]], baseline: str) -> list[tuple[str, Difference]]:

@@ -190,6 +190,7 @@ def test_wrong_input_is_one_sentence(weights: Path, output: Path, tmp_path: Path
         (["--weights", tmp_path / "none.pkl"], "does not exist"),
         (["--weights", weights, "--variants", "steps9"], "unknown variant"),
         (["--weights", weights, "--baseline", "steps3"], "not one of --variants"),
+        (["--weights", weights, "--variants", "steps1", "--baseline", "plain"], "not one of"),
         (["--weights", weights, "--jobs", 0], "1 or more"),
         (["--weights", weights, "--iterations", 0], "1 or more"),
         (["--weights", weights, "--define", "plain", "steps1", "a=1"], "take a new name"),

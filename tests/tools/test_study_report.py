@@ -103,14 +103,14 @@ def test_a_difference_over_fewer_runs_is_noted() -> None:
     ("baseline", "times"), [("plain", ["-", "2.00"]), ("plain_1.2x", ["1.00", "2.00"])]
 )
 def test_a_baseline_that_trains_longer_has_a_time_too(baseline: str, times: list[str]) -> None:
-    def result(variant: str, seconds: float) -> dict:
+    def result(variant: str, seconds: float, iterations: int = 1) -> dict:
         return {
-            "variant": variant, "centre": "C1", "seed": 0, "iterations": 1, "parameters": 1,
-            "seconds": seconds, "dice": [0.5] * 8, "small": [False] * 8,
+            "variant": variant, "centre": "C1", "seed": 0, "iterations": iterations,
+            "parameters": 1, "seconds": seconds, "dice": [0.5] * 8, "small": [False] * 8,
             "scores": {"polyp Dice": 0.5},
         }  # fmt: skip
 
-    results = [result("plain", 1.0), result("plain_1.2x", 1.0), result("steps1", 2.0)]
+    results = [result("plain", 1.0), result("plain_1.2x", 1.0, 2), result("steps1", 2.0)]
     lines = table(results, {}, baseline).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert rows[0][4] == f"x {baseline}"
