@@ -141,7 +141,8 @@ def _apply_override(cfg: DictConfig, override: str) -> None:
 def _assign(parent: DictConfig | ListConfig, name: Any, value: Any, key: str, text: str) -> None:
     """Check a value against the one at ``key``, parent[name], then set it.
 
-    A mapping is merged into the one that is there, and so checked entry by entry.
+    A mapping is merged into the one that is there, and so checked entry by entry; of arguments,
+    such as a loss's regions, null takes an entry out.
     """
     there = name in parent if isinstance(parent, DictConfig) else True
     present = parent[name] if there else None
@@ -153,10 +154,14 @@ def _assign(parent: DictConfig | ListConfig, name: Any, value: Any, key: str, te
         return
     if "_target_" in value:  # first: it says which other keys there may be
         value = {"_target_": value["_target_"], **value}
+    # New keys are for arguments, not for calls and sections.
+    fixed = "_target_" in present or key.split(".")[0] == "train" or key == "dataloader"
     for entry, part in value.items():
-        # New keys are for arguments such as a loss's regions, not for calls and sections.
-        if "_target_" in present or key.split(".")[0] == "train" or key == "dataloader":
+        if fixed:
             _check_key(present, str(entry), f"{key}.{entry}", key)
+        elif part is None and entry in present:
+            del present[entry]
+            continue
         _assign(present, entry, part, f"{key}.{entry}", str(part))
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..errors import InputError, first_few
 
@@ -22,6 +22,11 @@ def check_volumes(
     set to score must hold a label: what it scores would be missed after the last iteration.
     """
     for region, values in (OmegaConf.select(cfg, _REGIONS) or {}).items():
+        if not isinstance(values, ListConfig):
+            raise InputError(
+                f"{_REGIONS}: {region} is {values!r}, not a list of label values; to leave it "
+                f"out: {_REGIONS}='{{{region}: null}}'."
+            )
         if not set(values) & set(content["labels"]):
             raise InputError(
                 f"no label of the region {region} ({first_few(values)}) is among those of the set "

@@ -70,6 +70,8 @@ def test_mapping_that_is_an_argument_takes_new_keys(config: str) -> None:
     cfg = load_config(config, ["loss.regions={core: [1, 2]}"])
     assert cfg.loss.regions == {"lesion": [1], "core": [1, 2]}
     assert cfg.loss.also == cfg.loss.regions
+    cfg = load_config(config, ["loss.regions={lesion: null, core: [1, 2]}"])
+    assert cfg.loss.regions == {"core": [1, 2]}
 
 
 def test_mapping_leaves_what_the_old_value_referred_to(config: str) -> None:

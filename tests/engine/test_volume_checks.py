@@ -42,6 +42,12 @@ def test_a_set_that_fits() -> None:
             ("dataloader.train.mapper.neighbours=1",),
             "flair in each of 3 slices, but .*in_channels is 4: set it to 12",
         ),
+        (
+            content(),
+            ("model.sem_seg_head.loss.regions.ET=null",),
+            "ET is None, not a list of",
+        ),
+        (content(), ("model.sem_seg_head.loss.regions={a: 1}",), "a is 1, not a list of label"),
         (content(cases=[{"label": None}]), (), "cannot be scored, no case of it has a label"),
     ],
 )
