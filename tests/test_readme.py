@@ -19,6 +19,7 @@ import torchvision
 from omegaconf import OmegaConf
 
 from inspire_d2.data.synthetic import write_synthetic_set
+from inspire_d2.engine.config import load_config
 from inspire_d2.modeling import InspireFPN
 
 from .warm_python import WarmPython
@@ -43,8 +44,8 @@ SHORT = {
 }
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = TEXT) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[list[str]]:
@@ -110,15 +111,26 @@ def test_code_builds_the_model() -> None:
     assert isinstance(names["model"].backbone, InspireFPN)
 
 
-def test_lines_for_a_config_of_your_own_are_valid() -> None:
-    code = next(block for block in blocks("python") if "update" in block)
-    loaders = {"train": {"dataset": {"name": "a"}}, "test": {"dataset": {"name": "b"}}}
-    names = {"dataloader": OmegaConf.create(loaders), "train": OmegaConf.create({})}
-    exec(code, names)
-    assert names["dataloader"].test.dataset.json_file == "my/annotations/val.json"
+def test_configs_of_your_own_load(tmp_path: Path) -> None:
+    texts = (TEXT, (REPOSITORY / "datasets/README.md").read_text())
+    own = [b for text in texts for b in blocks("python", text) if "globals().update" in b]
+    assert len(own) == 2
+    for number, code in enumerate(own):
+        file = tmp_path / f"own{number}.py"
+        file.write_text(code)
+        cfg = load_config(str(file))
+        assert cfg.train.output_dir in ("runs/my", "runs/mine")
+        assert cfg.dataloader.test.dataset.json_file.endswith("/annotations/val.json")
+        names = OmegaConf.to_container(cfg.dataloader, resolve=True)
+        evaluators = names["evaluator"].get("evaluators", [names["evaluator"]])
+        assert {one["dataset_name"] for one in evaluators} == {names["test"]["dataset"]["name"]}
 
 
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", TEXT):
         if "://" not in target:
-            assert (REPOSITORY / target).exists(), target
+            path, _, heading = target.partition("#")
+            assert (REPOSITORY / path).exists(), target
+            if heading:
+                lines = (REPOSITORY / path).read_text().lower().splitlines()
+                assert any(line.lstrip("# ").replace(" ", "-") == heading for line in lines), target

@@ -5,7 +5,7 @@
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection --centres C1 C2
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --task unet --centres C6
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --centres C1+C2+C4
-    python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection \
+    python tools/study.py --weights weights/r18_imagenet_d2.pkl --task detection \\
         --define rate4 steps2 optimizer.params.lr_factor_func.inspire=4 --variants plain rate4
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --splits my/annotations
     python tools/study.py --weights weights/r18_imagenet_d2.pkl --quick
