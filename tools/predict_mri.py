@@ -5,7 +5,8 @@
     python tools/predict_mri.py --run runs/atlas --layout folders --images new/t1 --output found
 
 Takes the run's config.yaml and newest checkpoint, and volumes in one of the layouts of
-datasets/prepare_mri.py, which need no label files. Writes to --output
+datasets/prepare_mri.py, which need no label files. Volumes that lie otherwise in their arrays than
+those that the model was trained on are turned for it, and the label maps back. Writes to --output
 
     CASE.nii.gz         the label map, with the affine and the header of the case's first image, and
                         as labels those of the set that the model was trained on
@@ -153,7 +154,7 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from inspire_d2.data.mri import mri_dataset
-    from inspire_d2.data.mri_volume import slice_direction
+    from inspire_d2.data.mri_orientation import common_orientation, slice_direction
     from inspire_d2.data.regions import paint
 
     node = cfg.dataloader.train.dataset
@@ -164,14 +165,15 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
             "tools/predict.py."
         )
     try:
-        item = mri_dataset(node.name, node.get("index"))[0]
+        items = mri_dataset(node.name, node.get("index"))
     except InputError as error:
         if args.labels is None or args.axis is None:
             raise InputError(
                 f"the set that {args.run} was trained on cannot be read ({error}): name --labels "
                 "and --axis, which it would tell."
             ) from error
-        item = {"labels": args.labels, "axis": args.axis, "channels": None}
+        items = [{"labels": args.labels, "axis": args.axis, "channels": None, "reference": None}]
+    item = items[0]
     labels = item["labels"] if args.labels is None else args.labels
     regions = {name: list(values) for name, values in regions.items()}
     exclusive = bool(OmegaConf.select(cfg, "model.sem_seg_head.loss.exclusive"))
@@ -182,6 +184,7 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
         "labels": labels,
         "axis": item["axis"] if args.axis is None else args.axis,
         "along": along,
+        "orientation": common_orientation(items),
         "channels": item["channels"],
         "regions": regions,
         "exclusive": exclusive,
@@ -202,7 +205,8 @@ def predict(
         InputError: its files cannot be used, or it has other channels than the model's set.
     """
     from inspire_d2.data.mri import mri_item
-    from inspire_d2.data.mri_volume import DIRECTIONS, load_case, slice_direction
+    from inspire_d2.data.mri_orientation import DIRECTIONS, Turn, orientation, slice_direction
+    from inspire_d2.data.mri_volume import load_case
     from inspire_d2.data.nifti import write_label_map
     from inspire_d2.data.regions import paint
     from inspire_d2.evaluation.region_table import measure
@@ -222,14 +226,19 @@ def predict(
             f"the slices of {case.name} along axis {about['axis']} go {theirs}, those that the "
             f"model was trained on {ours}: name the --axis that does."
         )
-    entry = {**loaded.entry, "image": loaded.image, "label": None}
-    item = mapper(mri_item(entry, about["labels"], case.channels))
-    label_map = paint(
-        model([item])[0]["sem_seg"],
-        about["regions"],
-        about["labels"],
-        args.threshold,
-        exclusive=about["exclusive"],
+    turn = Turn.between(orientation(loaded.entry), about["orientation"])
+    image = turn.apply(loaded.image)
+    entry = {**loaded.entry, "image": image, "label": None}
+    size = dict(zip(("height", "width"), image.shape[-2:], strict=True))
+    item = mapper(mri_item(entry, about["labels"], case.channels) | size)
+    label_map = turn.undo(
+        paint(
+            model([item])[0]["sem_seg"],
+            about["regions"],
+            about["labels"],
+            args.threshold,
+            exclusive=about["exclusive"],
+        )
     )
     draw(loaded, label_map, about, args.output / f"{case.name}.png")
     found = measure(label_map, about["regions"], loaded.entry["spacing"])

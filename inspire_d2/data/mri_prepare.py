@@ -15,8 +15,9 @@ from inspire_d2.data.coco_json import check_writable, write_jsons
 from inspire_d2.data.jobs import run_jobs
 from inspire_d2.data.mri_index import MRI_FORMAT, array_problem, read_mri_index
 from inspire_d2.data.mri_layouts import LABEL_SETS, Case, find_cases, since_2023
+from inspire_d2.data.mri_orientation import DIRECTIONS, orientation, slice_direction
 from inspire_d2.data.mri_splits import PatientSplit
-from inspire_d2.data.mri_volume import DIRECTIONS, read_case, slice_direction
+from inspire_d2.data.mri_volume import read_case
 from inspire_d2.data.problems import Problems
 from inspire_d2.errors import InputError, first_few, printable, warn
 
@@ -252,16 +253,33 @@ def _label_values(
 
 
 def _warn_of_directions(entries: dict[str, dict[str, Any]]) -> None:
-    """Say where slices along the axis lie one way in some heads, another way in others."""
-    groups: dict[int | None, list[str]] = {}
-    for name, entry in entries.items():
-        groups.setdefault(slice_direction(entry), []).append(name)
-    if len(groups) > 1:
-        told = "; ".join(
-            f"{DIRECTIONS[direction]} in {len(names)} cases ({first_few(names, 3)})"
-            for direction, names in sorted(groups.items(), key=lambda group: -len(group[1]))
+    """Say where the volumes do not all lie the same way in their arrays."""
+    directions = _grouped({name: slice_direction(entry) for name, entry in entries.items()})
+    if len(directions) > 1:
+        named = [(DIRECTIONS[direction], names) for direction, names in directions]
+        warn(f"the slices do not go the same way: {_told(named)}")
+        return
+    orientations = _grouped({name: orientation(entry) for name, entry in entries.items()})
+    if len(orientations) > 1:
+        warn(
+            "some cases are turned or mirrored, and trained on as they are: slices, rows and"
+            f" columns lead to {_told(orientations)}"
         )
-        warn(f"the slices do not go the same way: {told}")
+
+
+def _grouped(kinds: dict[str, Any]) -> list[tuple[Any, list[str]]]:
+    """Return each kind with its cases, the most frequent first."""
+    groups: dict[Any, list[str]] = {}
+    for name, kind in kinds.items():
+        groups.setdefault(kind, []).append(name)
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
+
+
+def _told(groups: list[tuple[str, list[str]]]) -> str:
+    return "; ".join(
+        f"{kind} in {len(names)} case{'s'[: len(names) > 1]} ({first_few(names, 3)})"
+        for kind, names in groups
+    )
 
 
 def _count(entries: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -12,9 +12,8 @@ from inspire_d2.data.mri_files import BadFileError, Volume, read_masks, read_nif
 from inspire_d2.data.mri_layouts import Case
 from inspire_d2.errors import InputError
 
-__all__ = ["DIRECTIONS", "PreparedCase", "load_case", "read_case", "slice_direction"]
+__all__ = ["PreparedCase", "load_case", "read_case"]
 
-DIRECTIONS = ("from left to right", "from back to front", "from foot to head")  # or back again
 # How far, in voxels, the corners of two files of a case may lie apart: headers are rounded.
 _MAX_SHIFT = 0.05
 _ROUNDING = 1e-3  # of label values that were stored as fractions
@@ -49,16 +48,6 @@ def load_case(case: Case, axis: int = 2) -> PreparedCase:
         found = "; ".join(f"{kind}: {item}" for kind, item in problems)
         raise InputError(f"the case {case.name} cannot be used: {found}")
     return prepared
-
-
-def slice_direction(entry: dict[str, Any]) -> int | None:
-    """Return the number in DIRECTIONS of where a case's slices follow one another.
-
-    None where its source are pictures, which do not say.
-    """
-    if entry["reference"] is None:
-        return None
-    return int(nib.io_orientation(np.asarray(entry["affine"]))[entry["axis"], 0])
 
 
 def read_case(case: Case, axis: int = 2) -> tuple[PreparedCase | None, Found]:

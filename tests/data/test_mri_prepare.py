@@ -278,8 +278,12 @@ def test_slices_of_two_directions_are_told(
         save_brats(tmp_path, name, affine=ORIENTATIONS[orientation])
     arguments = ("--layout", "brats", "--root", tmp_path, "--all", "x")
     prepare_mri(*arguments)
-    told = "from foot to head in 2 cases (a, b); from back to front in 1 cases (c)"
+    told = "from foot to head in 2 cases (a, b); from back to front in 1 case (c)"
     assert f"warning: the slices do not go the same way: {told}" in capsys.readouterr().err
     (tmp_path / "c").rename(tmp_path / ".c")
+    prepare_mri(*arguments)
+    told = "slices, rows and columns lead to SRA in 1 case (a); SLP in 1 case (b)"
+    assert f"turned or mirrored, and trained on as they are: {told}" in capsys.readouterr().err
+    (tmp_path / "b").rename(tmp_path / ".b")
     prepare_mri(*arguments)
     assert "warning" not in capsys.readouterr().err

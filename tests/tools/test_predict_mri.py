@@ -272,6 +272,42 @@ def test_slices_of_another_direction_are_refused(
     np.testing.assert_array_equal(np.asarray(nib.load(output / "x.nii.gz").dataobj), block)
 
 
+class Corner(torch.nn.Module):
+    """Finds what lies in one corner of each slice, whatever is there."""
+
+    def forward(self, items: list[dict]) -> list[dict]:
+        height, width = items[0]["height"], items[0]["width"]
+        found = torch.zeros(1, len(items[0]["image"]), height, width)
+        found[..., : height // 2, : width // 4] = 1
+        return [{"sem_seg": found}]
+
+
+def test_volumes_that_lie_otherwise_are_turned(
+    run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = run.parent / "train.json"
+    content = json.loads(index.read_text())
+    lps = np.diag([-1, -1, 2, 1]).tolist()
+    content["cases"][0] |= {"reference": "t1.nii.gz", "affine": lps}
+    index.write_text(json.dumps(content))
+    cfg = load_config(str(run / "config.yaml"))
+    monkeypatch.setattr("inspire_d2.engine.trained.load_trained", lambda *_: (cfg, Corner()))
+    data = np.random.default_rng(0).random((8, 12, 4)).astype(np.float32)
+    first = nib.Nifti1Image(data, np.array(lps, float))
+    for name in ("LPS", "RAS", "ALS", "PRI"):
+        steps = nib.orientations.ornt_transform(*map(nib.orientations.axcodes2ornt, ("LPS", name)))
+        for channel in range(2):
+            nib.save(first.as_reoriented(steps), images / f"{name}_{channel:04d}.nii.gz")
+    output = predict(run, images)
+    wanted = np.zeros((8, 12, 4))
+    wanted[:4, :3] = 1
+    for name in ("LPS", "RAS", "ALS", "PRI"):
+        found = nib.load(output / f"{name}.nii.gz")
+        assert "".join(nib.aff2axcodes(found.affine)) == name
+        steps = nib.orientations.ornt_transform(*map(nib.orientations.axcodes2ornt, (name, "LPS")))
+        np.testing.assert_array_equal(found.as_reoriented(steps).get_fdata(), wanted, name)
+
+
 def test_a_run_of_no_volumes(
     run: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
