@@ -87,13 +87,20 @@ def predict_all(args: argparse.Namespace) -> None:
     if not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold {args.threshold} is not in 0..1.")
     root = args.root or args.images.parent
+    cfg, model = load_trained(args.run, args.opts)
+    about = training_set(cfg, args)
     problems = Problems(root)
-    cases = find_cases(args.layout, root, problems, images=args.images, labelled=False)
+    cases = find_cases(
+        args.layout,
+        root,
+        problems,
+        images=args.images,
+        labelled=False,
+        channels=about["channels"],
+    )
     if not cases:
         problems.raise_if_any()
     cases = remaining(cases, args)
-    cfg, model = load_trained(args.run, args.opts)
-    about = training_set(cfg, args)
     mapper = instantiate(cfg.dataloader.test.mapper)
     table = RegionTable(args.output / "predictions.csv", replace_others=args.force)
     for number, case in enumerate(cases, 1):
@@ -211,10 +218,13 @@ def predict(
     from inspire_d2.data.regions import paint
     from inspire_d2.evaluation.region_table import measure
 
-    if about["channels"] is not None and list(case.channels) != list(about["channels"]):
+    wanted = about["channels"] or case.channels
+    # A channel that has no name of its own is of the model's only one.
+    unnamed = len(wanted) == len(case.channels) == 1 and case.channels[0] in ("image", "0000")
+    if list(case.channels) != list(wanted) and not unnamed:
         raise InputError(
             f"{case.name} has the channels {', '.join(case.channels)}, the model was trained on "
-            f"{', '.join(about['channels'])}."
+            f"{', '.join(wanted)}."
         )
     start = time.monotonic()
     # Where there are labels, a crop to them too would tell the model where they are.

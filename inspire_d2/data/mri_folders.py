@@ -40,12 +40,12 @@ def two_folders(
 
 
 def find_in_folders(
-    images: Path, labels: Path | None, patients: dict[str, str] | None, problems: Problems
+    images: Path, labels: Path | None, problems: Problems, *, numbered: bool = True
 ) -> list[Case]:
     """Match the files of two folders; nnU-Net's _0000, _0001 ... are the channels of a case.
 
     Cases that are numbered so themselves are told from them by their labels, which have the number
-    too, or by there being no _0000.
+    too, by there being no _0000, or by channels not being ``numbered``.
     """
     label_files = _list_nifti(labels) if labels is not None else []
     labelled = {
@@ -57,7 +57,7 @@ def find_in_folders(
     for file in files:
         stem = nifti_stem(file)
         match = re.fullmatch(r"(.+)_(\d{4})", stem)
-        if match and (stem in labelled or f"{match[1]}_0000" not in stems):
+        if match and (not numbered or stem in labelled or f"{match[1]}_0000" not in stems):
             match = None
         name, channel = (match[1], match[2]) if match else (stem, "image")
         if channel in volumes.setdefault(name, {}):
@@ -81,12 +81,9 @@ def find_in_folders(
         elif len(found) > 1:
             both = ", ".join(file.name for file in found)
             problems.add("cases with more than one label file", f"{name} ({both})")
-        elif patients is not None and name not in patients:
-            problems.add("cases that the index does not name", name)
         else:
-            patient = patient_of(name) if patients is None else patients[name]
             paths = tuple(channels[channel] for channel in wanted)
-            cases.append(Case(name, patient, tuple(wanted), paths, tuple(found)))
+            cases.append(Case(name, patient_of(name), tuple(wanted), paths, tuple(found)))
     return cases
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inspire_d2.data.problems import Problems
@@ -32,11 +32,12 @@ _BRATS_FILES = {
 _ATLAS_LABEL = "_label-L_desc-T1lesion_mask"
 
 _SINCE_2023 = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d+")  # the last number is the time point
-# Names of cases that say whose they are; other cases are a patient each.
+# Names of cases that say whose they are; without an index other cases are a patient each.
 _PATIENTS = (
     re.compile(r"(sub-[^_]+)_.+"),  # BIDS
     _SINCE_2023,
     re.compile(r"(BraTS1[789]_.+)_\d+", re.IGNORECASE),
+    re.compile(r"(UPENN-GBM-\d+)_\d+"),  # the last number is the time point
 )
 
 
@@ -66,12 +67,15 @@ def find_cases(
     labels: Path | None = None,
     index: Path | None = None,
     labelled: bool = True,
+    channels: Sequence[str] | None = None,
 ) -> list[Case]:
     """List the cases of a data set, sorted by name.
 
     ``images`` and ``labels`` name the two folders of the layout "folders" (by default those in
-    ``root``); ``index`` is a csv file with the columns name and patient (by default index.csv in
-    ``root``, where there is one) for the layouts "lgg" (name of a slice) and "folders" (of a case).
+    ``root``); ``index`` is a csv file with the columns name (of a case, for "lgg" of a slice) and
+    patient (by default index.csv in ``root``, where there is one). In the layout "folders", images
+    whose names end in four digits are the channels of a case, but for a model of the ``channels``
+    "image" alone.
     Cases with missing files go to ``problems``, those without a label only where they must be
     ``labelled``. Folders of volumes that are no case of BraTS are told on stderr. Raises InputError
     when the layout's folders are not there.
@@ -82,23 +86,27 @@ def find_cases(
     check_complete(root)
     if (images or labels) and layout != "folders":
         raise InputError(f"--images and --labels belong to --layout folders, not to {layout}")
-    if index is not None and layout not in ("lgg", "folders"):
-        raise InputError(f"--index belongs to --layout lgg or folders, not to {layout}")
     root = Path(os.path.abspath(root))  # links inside it stay as they are named
-    if index is None and (root / "index.csv").is_file() and layout in ("lgg", "folders"):
+    if index is None and (root / "index.csv").is_file():
         index = root / "index.csv"
     patients = _read_patients(index) if index is not None else None
     if layout == "folders":
         from inspire_d2.data.mri_folders import find_in_folders, two_folders
 
         images, labels = two_folders(root, images, labels, labelled)
-        cases = find_in_folders(images, labels, patients, problems)
+        numbered = list(channels or ()) != ["image"]
+        cases = find_in_folders(images, labels, problems, numbered=numbered)
     elif layout == "lgg":
         from inspire_d2.data.mri_lgg import find_lgg  # it needs Case
 
         cases = find_lgg(root, patients, problems)
     else:
         cases = {"brats": _brats, "atlas": _atlas}[layout](root, problems)
+    if layout != "lgg" and patients is not None:
+        for case in cases:
+            if case.name not in patients:
+                problems.add("cases that the index does not name", case.name)
+        cases = [replace(c, patient=patients[c.name]) for c in cases if c.name in patients]
     if not cases and not problems:
         problems.add("no cases", f"{images or root} holds none in the layout {layout}")
     complete = []

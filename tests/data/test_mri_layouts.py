@@ -43,6 +43,11 @@ def test_brats_names(tmp_path: Path, folder: str, pattern: str, parts: str) -> N
     assert case.channels == ("t1", "t1ce", "t2", "flair")
     assert case.images == tuple(tmp_path / file for file in files[:4])
     assert case.labels == (tmp_path / files[4],)
+    (tmp_path / "index.csv").write_text(f"name,patient\n{name},P\n")
+    assert find("brats", tmp_path)[0].patient == "P"
+    (tmp_path / "index.csv").write_text("name,patient\nz,P\n")
+    with pytest.raises(InputError, match=r"cases that the index does not name \(1\): "):
+        find("brats", tmp_path)
 
 
 def test_brats_problems_are_all_named(tmp_path: Path) -> None:
@@ -78,6 +83,7 @@ def test_brats_problems_are_all_named(tmp_path: Path) -> None:
         ("BraTS20_Training_001", "BraTS20_Training_001"),
         ("BraTS2021_00000", "BraTS2021_00000"),
         ("sub-r001s001_ses-1", "sub-r001s001"),
+        ("UPENN-GBM-00001_21", "UPENN-GBM-00001"),
         ("case_7", "case_7"),
     ],
 )
@@ -187,6 +193,8 @@ def test_numbered_cases_are_no_channels(tmp_path: Path) -> None:
     images = {"images": tmp_path / "images", "labelled": False}
     (merged,) = find("folders", tmp_path, **images)  # as nnU-Net names channels
     assert merged.channels == ("0000", "0001", "0002")
+    single = find("folders", tmp_path, **images, channels=["image"])  # the model's
+    assert [(case.name, case.channels) for case in single] == [(n, ("image",)) for n in names]
     (tmp_path / "images/scan_0000.nii.gz").unlink()
     assert [case.name for case in find("folders", tmp_path, **images)] == names[1:]
 

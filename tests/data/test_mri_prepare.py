@@ -190,7 +190,10 @@ def test_options_that_do_not_go_together(mri_refused: Callable[..., str], tmp_pa
         (("--layout", "lgg", *root, "--all", "x", "--axis", 0), "its files are slices"),
         (("--layout", "brats", *root, "--all", "x", "--axis", 3), "--axis 3 is not 0, 1 or 2"),
         (("--layout", "brats", *root, "--all", "x", "--jobs", 0), "must be at least 1"),
-        (("--layout", "brats", *root, "--all", "x", "--index", "x"), "--index belongs to"),
+        (
+            ("--layout", "brats", *root, "--all", "x", "--index", "x"),
+            "x cannot be read: No such file",
+        ),
         (("--layout", "brats", "--root", tmp_path / "no", "--all", "x"), "is not a folder"),
     ):
         assert sentence in mri_refused(*arguments)
