@@ -71,8 +71,8 @@ def judge_case(
 
     A prediction takes the best object of its category still free that it overlaps with an IoU of
     0.5 or more, in the order given. One that takes none but lies half within a crowd region counts
-    neither way. With ``with_dice`` objects need masks, and crowds' pixels are taken out of the
-    predictions, as PolypEvaluator does.
+    neither way. With ``with_dice`` it is judged as PolypEvaluator does: objects need masks, crowds'
+    pixels are taken out of the predictions, and all categories are one.
     """
     true = [one for one in item.things if not one.crowd and not _is_empty(one)]
     crowds = [one for one in item.things if one.crowd and not _is_empty(one)]
@@ -89,7 +89,8 @@ def judge_case(
         seen = predicted
         within = _same_category(predicted, crowds) * overlap(predicted, crowds, with_masks)
         on_crowd = within.max(axis=1, initial=0) >= FOUND_IOU
-    matches = assign(_same_category(seen, true) * overlap(seen, true, with_masks))
+    overlaps = overlap(seen, true, with_masks)
+    matches = assign(overlaps if with_dice else _same_category(seen, true) * overlaps)
     judged = [
         (thing, left, match)
         for thing, left, match, ignored in zip(predicted, seen, matches, on_crowd, strict=True)

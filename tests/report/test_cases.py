@@ -75,6 +75,9 @@ def test_categories_crowds_and_boxes() -> None:
         case = judge_case(truth, predicted, 0.5, with_dice=False)
         assert (case.num_true, case.num_found, case.num_predicted) == (1, 0, 2), bare
         assert [thing.score for thing in case.false] == [0.9, 0.7] and case.dice is None
+    # PolypEvaluator, whose figures the report repeats, asks for the place alone.
+    case = judge_case(item(square(0, 0, 4)), [square(0, 0, 4, category=2)], 0.5, with_dice=True)
+    assert (case.num_found, case.num_false, case.dice) == (1, 0, 1.0)
 
 
 def test_cases_with_crowds_are_those_of_the_evaluator() -> None:
