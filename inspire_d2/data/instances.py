@@ -26,10 +26,10 @@ CONNECTIVITY = 8  # pixels that touch at a corner belong to one polyp
 class Reading:
     """What was read from an image and its mask.
 
-    ``digest`` is the sha256 of both files' sha256; ``instances`` are COCO annotations without ids;
-    ``specks`` counts the components that were too small; ``in_alpha`` says that the mask seems to
-    be its transparency, which is not read; ``problem`` is (kind, detail) when the pair cannot be
-    used.
+    ``digest`` is the sha256 of both files' sha256, ``image_digest`` the image's own; ``instances``
+    are COCO annotations without ids; ``specks`` counts the components that were too small;
+    ``in_alpha`` says that the mask seems to be its transparency, which is not read; ``problem`` is
+    (kind, detail) when the pair cannot be used.
     """
 
     width: int = 0
@@ -39,6 +39,7 @@ class Reading:
     specks: int = 0
     in_alpha: bool = False
     problem: tuple[str, str] | None = None
+    image_digest: bytes = b""
 
 
 def read_pair(image_file: Path, mask_file: Path, min_area: int) -> Reading:
@@ -70,7 +71,15 @@ def read_pair(image_file: Path, mask_file: Path, min_area: int) -> Reading:
         return Reading(problem=("masks that are not black and white", f"{mask_file} ({complaint})"))
     instances, specks = mask_to_instances(levels > THRESHOLD, min_area)
     digest = hashlib.sha256(image_hash + mask_hash).hexdigest()
-    return Reading(width, height, digest, instances, specks, is_in_alpha(mask, levels))
+    return Reading(
+        width,
+        height,
+        digest,
+        instances,
+        specks,
+        is_in_alpha(mask, levels),
+        image_digest=image_hash,
+    )
 
 
 def mask_to_instances(mask: np.ndarray, min_area: int) -> tuple[list[dict[str, Any]], int]:

@@ -71,7 +71,7 @@ def prepare_polyps(
 
     if isinstance(split, RatioSplit | ListSplit | ColumnSplit):
         left_out = len(pairs) - sum(len(part) for part in parts.values())
-        warnings = leak_warnings(parts)
+        warnings = leak_warnings(parts) + _copy_warnings(parts, readings)
         if layout == "cvc-clinicdb" and isinstance(split, RatioSplit):
             warnings += _cvc_warnings(pairs)
         if left_out:
@@ -126,6 +126,23 @@ def _warn_of_masks(readings: Mapping[str, Reading]) -> None:
             f"{sum(white)} of {len(white)} masks are white in more than half of their pixels: white"
             " is taken for polyp; where it is the background, invert them"
         )
+
+
+def _copy_warnings(
+    parts: Mapping[str, Sequence[Pair]], readings: Mapping[str, Reading]
+) -> list[str]:
+    """Tell of images that several parts have, under other names."""
+    where: dict[bytes, dict[str, str]] = {}
+    for part, pairs in parts.items():
+        for pair in pairs:
+            where.setdefault(readings[pair.name].image_digest, {})[part] = pair.name
+    copies = [" = ".join(names.values()) for names in where.values() if len(names) > 1]
+    if not copies:
+        return []
+    return [
+        f"{len(copies)} images are in more than one part, as copies that are equal byte for byte"
+        f" ({first_few(copies)}): scores are then of what was trained on; delete the copies"
+    ]
 
 
 def _cvc_warnings(pairs: Sequence[Pair]) -> list[str]:

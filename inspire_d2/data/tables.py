@@ -7,6 +7,8 @@ from inspire_d2.errors import InputError
 
 __all__ = ["read_table", "read_text"]
 
+_MEANT = ("name", "centre", "patient", "sequence")
+
 
 def read_text(file: Path) -> str:
     """Return a text file's content, without a byte order mark; raise InputError if it is none."""
@@ -21,12 +23,15 @@ def read_text(file: Path) -> str:
 def read_table(index: Path, *columns: str) -> list[dict[str, str]]:
     """Return the rows of a csv file by its header; cells that a row lacks are "".
 
+    Around names of columns spaces do not count; those with a meaning here are in small letters.
+
     Raises:
         InputError: the file cannot be read, is no table, or lacks one of ``columns``.
     """
     reader = csv.DictReader(read_text(index).splitlines(), restkey="", restval="")
     try:
-        header, rows = reader.fieldnames or [], list(reader)
+        header = reader.fieldnames = [_column(name) for name in reader.fieldnames or ()]
+        rows = list(reader)
     except csv.Error as error:
         where = f"line {reader.line_num + 1}"
         raise InputError(f"the index {index} is no table of csv: {where}: {error}") from error
@@ -34,3 +39,8 @@ def read_table(index: Path, *columns: str) -> list[dict[str, str]]:
         if column not in header:
             raise InputError(f"the index {index} has no column {column!r}")
     return [{key: cell.strip() for key, cell in row.items() if key} for row in rows]
+
+
+def _column(name: str) -> str:
+    name = name.strip()
+    return name.lower() if name.lower() in _MEANT else name

@@ -55,6 +55,14 @@ def test_wrong_index(text: str, sentence: str, tmp_path: Path) -> None:
         read_index(make(2), tmp_path / "index.csv")
 
 
+def test_columns_go_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("Name, Patient ,Unit\nn000,P,a\nn001,P,b\n")
+    pairs, _ = read_index(make(2), tmp_path / "index.csv")
+    assert [pair.attributes for pair in pairs] == [{"patient": "P", "Unit": u} for u in "ab"]
+    (sentence,) = leak_warnings({"train": pairs[:1], "val": pairs[1:]})
+    assert "1 of 1 values of patient (P)" in sentence
+
+
 def test_ragged_index(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("name,centre,patient\nn000,C1\nn001,C2,p,too many\n")
     (first, second), _ = read_index(make(2), tmp_path / "index.csv")

@@ -106,3 +106,15 @@ def test_masks_in_their_transparency(kvasir: Path, warnings_of: Callable[..., li
     (said,) = warnings_of("--layout", "kvasir", "--root", kvasir, "--all", "test")
     assert "2 masks are of one colour and differ in their transparency alone" in said
     assert "a0, a1;" in said
+
+
+def test_copies_in_two_parts(kvasir: Path, warnings_of: Callable[..., list[str]]) -> None:
+    for folder in ("images", "masks"):
+        for file in sorted((kvasir / folder).iterdir())[:2]:
+            (kvasir / folder / f"copy_{file.name}").write_bytes(file.read_bytes())
+    (kvasir / "train.txt").write_text("".join(f"a{i}\n" for i in range(10)))
+    (kvasir / "val.txt").write_text("copy_a0\n")
+    lists = ("--train-list", kvasir / "train.txt", "--val-list", kvasir / "val.txt")
+    copied, left_out = warnings_of("--layout", "kvasir", "--root", kvasir, *lists)
+    assert "1 images are in more than one part, as copies" in copied
+    assert "(a0 = copy_a0)" in copied and "1 images are in neither list" in left_out
