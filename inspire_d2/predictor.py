@@ -3,6 +3,7 @@
 Shape shorthand in this module: N predictions, K classes, H, W (pixels of the original image).
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import nn
 
+from inspire_d2.data.coco_checks import read_coco
 from inspire_d2.data.images import check_image_header, unreadable
 from inspire_d2.engine.launch import resolve_device
 from inspire_d2.engine.trained import load_trained
@@ -149,11 +151,17 @@ class Predictor:
     def categories(self) -> list[dict[str, Any]]:
         """COCO's id and name of each class, in the order of ``pred_classes``.
 
-        They are those of the test set where Detectron2 knows them, else 1 and on.
+        They are those of the test set where its json is there or Detectron2 knows them, else 1 and
+        on.
         """
         number = OmegaConf.select(self.cfg, "model.roi_heads.num_classes")
         number = number or OmegaConf.select(self.cfg, "model.num_classes") or 1
         dataset = self.cfg.dataloader.test.dataset
+        if dataset.get("json_file"):
+            with contextlib.suppress(InputError):  # the run may be used where its data is not
+                rows = sorted(read_coco(dataset.json_file)["categories"], key=lambda one: one["id"])
+                if len(rows) == number:
+                    return [{"id": one["id"], "name": one["name"]} for one in rows]
         known = MetadataCatalog.get(str(dataset.get("name") or dataset.get("names")))
         names = known.get("thing_classes") or ()
         ids = known.get("thing_dataset_id_to_contiguous_id") or {k + 1: k for k in range(number)}

@@ -248,6 +248,19 @@ def test_categories_are_the_data_sets() -> None:
     assert polyps == [{"id": 1, "name": "polyp"}]
 
 
+def test_categories_are_those_of_a_json_of_ones_own(tmp_path: Path) -> None:
+    rows = [{"id": 7, "name": "serrated"}, {"id": 3, "name": "adenoma"}]
+    image = {"id": 1, "file_name": "a.png", "height": 9, "width": 9}
+    truth = {"images": [image], "annotations": [], "categories": rows}
+    (tmp_path / "val.json").write_text(json.dumps(truth))
+    mine = f"dataloader.test.dataset={{name: mine, json_file: '{tmp_path}/val.json'}}"
+    cfg = load_config(str(DEMO), [mine, "model.roi_heads.num_classes=2"])
+    model = Predictor(cfg, nn.Identity())
+    assert model.categories == rows[::-1]
+    (tmp_path / "val.json").unlink()
+    assert [one["name"] for one in model.categories] == ["class 1", "class 2"]
+
+
 def test_a_video_that_breaks_off_is_told_after_its_frames(tmp_path: Path) -> None:
     whole = tmp_path / "whole.avi"
     writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))

@@ -114,6 +114,7 @@ def predict_all(args: argparse.Namespace) -> None:
             for picture, result in zip(batch, results, strict=True):
                 try:
                     check_regions(result, args.threshold)
+                    output.check(picture)
                 except InputError as error:
                     refused.append(f"{picture.source.path}: {error}")
                 else:
@@ -135,7 +136,9 @@ def find_sources(words: Iterable[str]) -> list[Source]:
             continue
         found = [word] if os.path.exists(word) else sorted(glob.glob(word, recursive=True))
         if os.path.isdir(word):
-            found = sorted(entry.path for entry in os.scandir(word))
+            # Not hidden ones, such as macOS puts beside others on foreign disks.
+            entries = [entry for entry in os.scandir(word) if not entry.name.startswith(".")]
+            found = sorted(entry.path for entry in entries)
             found = [path for path in found if path.lower().endswith(IMAGES + VIDEOS)]
         found = [path for path in found if os.path.isfile(path)]
         if not found:

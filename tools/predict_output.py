@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Output"]
 
+JPEG_LONGEST = 65_500  # pixels that libjpeg writes along a side
 COLUMNS = ("file", "frame", "polyps", "pixels", "share", "score", "seconds")
 
 
@@ -54,6 +55,15 @@ class Output(contextlib.ExitStack):
         if self.stops:
             raise KeyboardInterrupt(number)
         self.stops.append(number)
+
+    def check(self, picture: "Picture") -> None:
+        """Raise InputError where an image cannot be written as an overlay."""
+        longest = max(picture.pixels.shape[:2])
+        if "overlays" in self.args.what and longest > JPEG_LONGEST:
+            raise InputError(
+                f"an overlay, a JPEG, cannot have a side of {longest} pixels: leave overlays out, "
+                "with --what json csv masks"
+            )
 
     def add(self, picture: "Picture", result: Any, seconds: float) -> None:
         """Write the predictions of one image or frame."""

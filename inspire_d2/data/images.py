@@ -108,7 +108,11 @@ def write_image(path: str | os.PathLike, pixels: np.ndarray, *options: int) -> N
         InputError: it cannot be written.
     """
     # Not imwrite, which a name that is no UTF-8 makes crash.
-    _, content = cv2.imencode(os.path.splitext(path)[1], pixels, options)
+    kind = os.path.splitext(path)[1]
+    done, content = cv2.imencode(kind, pixels, options)
+    if not done:
+        height, width = pixels.shape[:2]
+        raise InputError(f"{path} cannot be written: a {kind} cannot hold {width}x{height} pixels.")
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(path, "wb") as file:

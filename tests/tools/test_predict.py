@@ -14,8 +14,10 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools.coco import COCO
 
+from inspire_d2.data.images import write_image
 from inspire_d2.data.video import read_video
 from inspire_d2.engine.config import load_config, save_config
+from inspire_d2.errors import InputError
 from tools.predict import main
 
 from .predicting import (
@@ -146,6 +148,7 @@ def test_broken_files_are_told_at_the_end(tmp_path: Path, model: Reddest, capsys
     (tmp_path / "in" / "b2.jpg").write_bytes(b"")
     (tmp_path / "in" / "b3.mp4").write_bytes(b"none")
     cv2.imwrite(str(tmp_path / "in" / "thin.png"), np.zeros((1, 9000, 3), np.uint8))
+    (tmp_path / "in" / "._a.png").write_bytes(b"what macOS puts beside a.png on other disks")
     assert code_of(tmp_path) == 2
     told = capsys.readouterr().err
     assert "4 of the files could not be used" in told
@@ -212,6 +215,20 @@ def test_more_regions_than_memory_holds(
     assert code_of(tmp_path) == 2
     assert "two.png: At a least score of 0.50 there are 2 regions" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["one.png"]
+
+
+def test_a_side_longer_than_a_jpeg_holds(
+    tmp_path: Path, model: Reddest, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    write_images(tmp_path / "in", "a.png", "c.png")
+    long = cv2.resize(disc(20), (65_501, 160))
+    assert cv2.imwrite(str(tmp_path / "in" / "b.png"), long)
+    assert code_of(tmp_path) == 2
+    assert "b.png: an overlay, a JPEG, cannot have a side of 65501" in capsys.readouterr().err
+    assert files_of(tmp_path / "out" / "overlays") == ["a.jpg", "c.jpg"]
+    with pytest.raises(InputError, match="b.jpg cannot be written: a .jpg cannot hold 65501x160"):
+        write_image(tmp_path / "b.jpg", long)
+    assert not (tmp_path / "b.jpg").exists()
 
 
 def test_large_images_come_fewer_at_a_time(tmp_path: Path, model: Reddest, monkeypatch) -> None:
