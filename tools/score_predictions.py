@@ -119,7 +119,9 @@ def categories(
     results: Sequence[Mapping[str, Any]], scores: Scores, evaluator: "SavedEvaluator"
 ) -> str:
     """Lay out the AP of each category, with how many objects and predictions it has."""
-    objects = Counter(a["category_id"] for a in evaluator.truth["annotations"] if not a["iscrowd"])
+    objects = Counter(
+        a["category_id"] for a in evaluator.truth["annotations"] if not a.get("iscrowd")
+    )
     predictions = Counter(one["category_id"] for one in results)
     rows = [
         [

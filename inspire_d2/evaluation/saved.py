@@ -101,8 +101,6 @@ def read_truth(path: str) -> dict[str, Any]:
     truth = read_coco(path)
     if not truth["annotations"]:
         raise InputError(f"{path} has no annotations: there is nothing to score on")
-    if any("iscrowd" not in one for one in truth["annotations"]):
-        raise InputError(f"{path}: one of its annotations lacks iscrowd")
     check_references(path, truth)
     check_boxes(path, truth)
     check_scored(path, truth)

@@ -179,6 +179,17 @@ def test_one_task_of_a_file_of_boxes(data: Path, tmp_path: Path, capsys) -> None
     assert "|          - |" in printed  # the file of boxes has no masks
 
 
+def test_truth_without_iscrowd_has_no_crowds(data: Path, tmp_path: Path, capsys) -> None:
+    truth = make_truth()
+    MAIN([results_of(data), "--truth", str(data / "truth.json")])
+    told = capsys.readouterr().out
+    for annotation in truth["annotations"]:
+        del annotation["iscrowd"]
+    (tmp_path / "t.json").write_text(json.dumps(truth))
+    MAIN([results_of(data), "--truth", str(tmp_path / "t.json")])
+    assert capsys.readouterr().out == told
+
+
 def test_no_predictions_score_zero(data: Path, tmp_path: Path) -> None:
     (tmp_path / "none.json").write_text("[]")
     output = tmp_path / "scores.json"
@@ -271,6 +282,10 @@ def of_object(**changes: Any) -> dict[str, Any]:
         ({"images": ...}, "is not a COCO json: it has no list of images"),
         ({"images": [{"id": 1}]}, "one of its images lacks one of id, file_name, height, width"),
         ({"categories": CATEGORIES[:1] * 2}, "some of its categories have the same id"),
+        (
+            {"categories": [{"id": 5, "name": "a"}, {"id": 2, "name": "a"}]},
+            "several of its categories are called a: scores by category would mix them up",
+        ),
         (of_object(image_id=99), "1 annotations have a image_id that none of its images has"),
         (of_object(category_id=1), "1 annotations have a category_id that none of its categories"),
         (of_object(bbox=[25, 5, -20, 20]), "with a negative width or height"),
