@@ -24,7 +24,7 @@ from torch import nn
 
 from inspire_d2.data.coco_checks import read_coco
 from inspire_d2.data.images import check_image_header, unreadable
-from inspire_d2.engine.launch import resolve_device
+from inspire_d2.engine.device import resolve_device
 from inspire_d2.engine.trained import load_trained
 from inspire_d2.errors import InputError
 

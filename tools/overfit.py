@@ -97,7 +97,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
         )
 
     from inspire_d2.engine.config import load_config
-    from inspire_d2.engine.launch import resolve_device
+    from inspire_d2.engine.device import resolve_device
     from inspire_d2.engine.precision import fit_to_device
 
     cfg = load_config(str(args.config_file))

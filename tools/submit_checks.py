@@ -15,8 +15,8 @@ from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine.checks import check_datasets, check_train_options
 from inspire_d2.engine.config import is_overridden, load_config
 from inspire_d2.engine.config_yaml import check_saveable
+from inspire_d2.engine.device import parse_device
 from inspire_d2.engine.dist import check_dist
-from inspire_d2.engine.launch import parse_device
 from inspire_d2.engine.run_start import check_output_dir, check_resume, find_checkpoint
 from inspire_d2.engine.scoring import find_checkpoints
 from inspire_d2.engine.submission import TrainingJob

@@ -23,18 +23,14 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..errors import InputError
 from .config import config_digest
+from .device import parse_device
 from .dist import backend_of, check_dist, dist_options, on_cpu
 from .failures import tells_of_full_disk
 from .group import check_group
 from .rendezvous import Machines, meet
 from .signals import INTERRUPTED, RESUME_ME, forward_signals, stop_signals
 
-__all__ = [
-    "check_processes",
-    "launch_main",
-    "parse_device",
-    "resolve_device",
-]
+__all__ = ["check_processes", "launch_main"]
 
 # The exit code of a process that has told its error.
 FAILED = 1
@@ -46,42 +42,6 @@ LOST = re.compile(
     r"Socket Timeout|recvValue failed|sendBytes failed",
     re.IGNORECASE,
 )
-
-
-def resolve_device(name: str | None) -> str:
-    """Return the device to run on: ``name``, or the GPU if there is one, else the CPU.
-
-    Raises:
-        InputError: ``name`` is no device, or a GPU that is not there.
-    """
-    device = parse_device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise InputError(f"train.device={name}: this machine has no GPU that PyTorch can use.")
-        if device.index is not None and device.index >= torch.cuda.device_count():
-            last = torch.cuda.device_count() - 1
-            raise InputError(f"train.device={name}: this machine's last GPU is cuda:{last}.")
-    return str(device)
-
-
-def parse_device(name: str, processes: int = 1) -> torch.device:
-    """Return a device, which this machine need not have.
-
-    Raises:
-        InputError: it is none, or one GPU for several ``processes`` of a machine.
-    """
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"train.device={name}: not a device; use cpu or cuda.")
-    if device.type == "cuda" and device.index is not None and processes > 1:
-        raise InputError(
-            f"train.device={name} is one GPU for {processes} processes, which need one each: set "
-            "train.device=cuda."
-        )
-    return device
 
 
 def check_processes(args: argparse.Namespace, cfg: DictConfig) -> None:
@@ -128,7 +88,8 @@ def launch_main(main: Callable[..., None], args: argparse.Namespace, cfg: DictCo
         return
     dist = dist_options(cfg)
     task = args.slurm_task
-    identity = f"{task.token if task else 'no job'} {config_digest(cfg)}"
+    layout = f"{args.num_machines} x {args.num_gpus}"
+    identity = f"{task.token if task else 'no job'} {layout} {config_digest(cfg)}"
     folder = os.path.join(cfg.train.output_dir, f".rendezvous-{task.token}") if task else ""
     machines = Machines(
         count=args.num_machines,
@@ -197,6 +158,10 @@ class _Process:
         """
         self._end_with_launcher(signal.SIGKILL)
         init(backend=self._backend or backend, **options)
+        # Else gloo's groups, Detectron2's and ours, wait half an hour whatever the run's timeout.
+        torch.distributed.new_group = functools.partial(
+            torch.distributed.new_group, timeout=options.get("timeout")
+        )
         self._end_with_launcher(signal.SIGINT)  # torch's own choice
 
     def _end_with_launcher(self, number: signal.Signals) -> None:
@@ -253,7 +218,8 @@ def _guarded(
         if world_size == 1:
             raise
         _tell_of(error)
-        sys.exit(FAILED)
+        # One that loses others as all of them stop has been stopped itself.
+        sys.exit((LOST.search(str(error)) and stop_signals.requested) or FAILED)
 
 
 def _what_is_full(cfg: DictConfig) -> str:

@@ -13,7 +13,7 @@ from .build import build
 from .checkpoint import ReportingCheckpointer
 from .checkpoint_files import newest_checkpoint
 from .config import is_overridden, load_config
-from .launch import resolve_device
+from .device import resolve_device
 
 __all__ = ["load_trained"]
 

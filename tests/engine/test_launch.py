@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from inspire_d2.engine import launch
 from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine.dist import backend_of
-from inspire_d2.engine.launch import check_processes, launch_main, resolve_device
+from inspire_d2.engine.launch import check_processes, launch_main
+from inspire_d2.engine.rendezvous import Machines
 from inspire_d2.engine.signals import stop_signals
 from inspire_d2.engine.slurm import SlurmTask
 from inspire_d2.errors import InputError
@@ -100,24 +102,6 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match="--num-gpus 2: this machine has 1"):
         check_processes(arguments("--num-gpus", "2"), config())
-
-
-def test_device_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert resolve_device(None) == "cuda"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert resolve_device(None) == "cpu"
-    assert resolve_device("cpu") == "cpu"
-    with pytest.raises(InputError, match="no GPU that PyTorch can use"):
-        resolve_device("cuda")
-    for name in ("gpu", "mps", "meta", 5.5):
-        with pytest.raises(InputError, match=f"train.device={name}: not a device; use cpu or cuda"):
-            resolve_device(name)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert resolve_device("cuda:0") == "cuda:0"
-    with pytest.raises(InputError, match="cuda:9: this machine's last GPU is cuda:0"):
-        resolve_device("cuda:9")
 
 
 def test_processes_have_a_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +202,66 @@ def test_a_full_disk_is_told(
     assert "error: no space left on the disk of runs/a" in capfd.readouterr().err
 
 
+def test_machines_of_different_flags_do_not_belong_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    identities = set()
+
+    def meet(machines: Machines) -> None:
+        identities.add(machines.identity)
+        raise InputError("met")
+
+    monkeypatch.setattr(launch, "meet", meet)
+    cfg = OmegaConf.create({"train": {"output_dir": "runs/a", "device": "cpu"}})
+    for words in (("--num-gpus", "2"), ("--num-gpus", "3"), ("--num-gpus", "2", "--resume")):
+        args = arguments(*words, "--num-machines", "2")
+        args.slurm_task = None
+        with pytest.raises(InputError, match="met"):
+            launch_main(lambda *_: None, args, cfg)
+    assert len(identities) == 2
+
+
+@pytest.mark.parametrize(("requested", "code"), [(0, 1), (75, 75)])
+def test_a_process_that_was_stopped_and_then_lost_the_others_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch, requested: int, code: int
+) -> None:
+    def main(*_: object) -> None:
+        launch.stop_signals.requested = requested
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:4711")
+
+    monkeypatch.setattr(launch, "stop_signals", type(stop_signals)())
+    monkeypatch.setattr(launch.stop_signals, "install", lambda: None)
+    monkeypatch.setattr(launch, "PATIENCE_S", 0)
+    monkeypatch.setattr(launch, "check_group", lambda *_: [])
+    monkeypatch.setattr(comm, "get_world_size", lambda: 4)
+    monkeypatch.setattr(comm, "get_local_size", lambda: 1)
+    cfg = OmegaConf.create({"train": {"output_dir": "runs/a", "device": "cpu"}})
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(SystemExit) as stop:
+            launch._guarded(main, arguments(), cfg)
+    finally:
+        torch.set_num_threads(threads)
+    assert stop.value.code == code
+
+
+def test_groups_have_the_runs_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr(torch.distributed, "new_group", lambda **kw: made.append(kw))
+    process = launch._Process(lambda *_: None, "job", None)
+    monkeypatch.setattr(process, "_end_with_launcher", lambda number: None)
+    process._init_process_group(lambda **_: None, "gloo", timeout=timedelta(seconds=7))
+    torch.distributed.new_group(backend="gloo")
+    torch.distributed.new_group(timeout=timedelta(seconds=8))
+    assert made == [
+        {"backend": "gloo", "timeout": timedelta(seconds=7)},
+        {"timeout": timedelta(seconds=8)},
+    ]
+
+
 def test_backend_is_the_configs(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, object]] = []
+    monkeypatch.setattr(torch.distributed, "new_group", torch.distributed.new_group)  # put back
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda **kw: made.append(kw))
     monkeypatch.setattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", lambda number: None)
     process = launch._Process(_leave_a_mark, "job", None)
