@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 
 from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine.signals import stop_signals
-from inspire_d2.engine.slurm import requeue_when_stopped, slurm_task
+from inspire_d2.engine.slurm import Start, requeue_when_stopped, slurm_task
 from inspire_d2.errors import InputError, exit_on_input_error
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
     from detectron2.utils import comm
 
     from inspire_d2.engine.config import save_config
-    from inspire_d2.engine.launch import resolve_device
+    from inspire_d2.engine.device import resolve_device
     from inspire_d2.engine.precision import fit_to_device
+    from inspire_d2.engine.run_lock import keep_rank_lock
     from inspire_d2.engine.run_setup import set_up_run
     from inspire_d2.engine.scoring import score_checkpoints
     from inspire_d2.engine.trainer import run_evaluation, run_training
@@ -68,6 +69,8 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
     save = functools.partial(save_config, copy.deepcopy(cfg), config_file)
     # The run's own config is replaced by one that it goes on with, not by one that it refuses.
     goes_on = args.resume and not args.eval_only and os.path.isfile(config_file)
+    if comm.is_main_process() and comm.get_world_size() > 1:
+        keep_rank_lock(cfg.train.output_dir)
     if comm.is_main_process() and not goes_on:
         save()
     cfg.train.device = device
@@ -79,12 +82,16 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
         run_training(cfg, resume=args.resume, ready=save if goes_on else None)
 
 
-def prepare(args: argparse.Namespace) -> "DictConfig":
-    """Load the config and check everything that can be checked before a model is built."""
+def prepare(args: argparse.Namespace, start: Start) -> "DictConfig":
+    """Load the config and check everything that can be checked before a model is built.
+
+    ``start`` is told of the run's folder as soon as that is known.
+    """
     from inspire_d2.engine.checks import check_datasets, check_train_options
     from inspire_d2.engine.config import is_overridden, load_config
     from inspire_d2.engine.config_yaml import check_saveable
-    from inspire_d2.engine.launch import check_processes, resolve_device
+    from inspire_d2.engine.device import resolve_device
+    from inspire_d2.engine.launch import check_processes
     from inspire_d2.engine.run_start import check_output_dir, check_resume, find_checkpoint
     from inspire_d2.engine.scoring import find_checkpoints
     from inspire_d2.model_zoo import find_config
@@ -93,6 +100,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
     cfg = load_config(args.config_file, args.opts)
     check_saveable(cfg)
     check_train_options(cfg)
+    start.watch(cfg.train.output_dir)
     resolve_device(cfg.train.device)
     check_processes(args, cfg)
     if args.resume and not args.eval_only:
@@ -118,6 +126,7 @@ def prepare(args: argparse.Namespace) -> "DictConfig":
         # A score's log and config stand beside its results, not over those of the training.
         cfg.train.output_dir = os.path.join(cfg.train.output_dir, "evaluation")
     check_output_dir(cfg.train.output_dir, resume=args.resume or args.eval_only)
+    start.watch(cfg.train.output_dir)
     return cfg
 
 
@@ -127,8 +136,7 @@ if __name__ == "__main__":
     with exit_on_input_error():
         arguments.slurm_task = slurm_task() if arguments.slurm else None
         with requeue_when_stopped(arguments.slurm_task) as start:
-            config = prepare(arguments)
-            start.watch(config.train.output_dir)
+            config = prepare(arguments, start)
 
             from inspire_d2.engine.launch import launch_main
             from inspire_d2.engine.run_lock import run_lock

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from inspire_d2.data import prepare, splits
 from inspire_d2.data.synthetic import write_synthetic_set
@@ -20,7 +21,7 @@ from inspire_d2.engine.arguments import argument_parser
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.engine.hooks import MemoryMonitor
 from inspire_d2.engine.signals import CODES, RESUME_ME, stop_signals
-from inspire_d2.engine.slurm import SlurmTask
+from inspire_d2.engine.slurm import SlurmTask, Start
 from inspire_d2.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -69,7 +70,11 @@ def words(data: Path, output: Path, *more: str) -> list[str]:
 def run(*options: str) -> None:
     """Do what ``python train_net.py`` does, in this process."""
     args = argument_parser().parse_args([*options])
-    train_net.main(args, train_net.prepare(args))
+    train_net.main(args, train_net.prepare(args, Start()))
+
+
+def prepared(words: list[str]) -> DictConfig:
+    return train_net.prepare(argument_parser().parse_args(words), Start())
 
 
 def losses(output: Path) -> dict[int, float]:
@@ -106,6 +111,9 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     assert set(losses(first)) == {0, 1, 2}
     lines = [json.loads(line) for line in (first / "metrics.json").read_text().splitlines()]
     assert [line["iteration"] for line in lines if "segm/AP" in line] == [2, 3]
+    with pytest.raises(InputError, match="trained for 3 iterations already, more than train.max_i"):
+        run("--resume", *flags, *words(data, first, "train.max_iter=2"))
+    assert load_config(str(first / "config.yaml")).train.max_iter == 3
     saved = torch.load(first / "model_final.pth", map_location="cpu", weights_only=True)
     assert saved["iteration"] == 2
     groups = saved["trainer"]["optimizer"]["param_groups"]
@@ -121,7 +129,7 @@ def test_train_again_resume_and_score(data: Path, tmp_path: Path) -> None:
     assert config.train.init_checkpoint == str(first / "model_final.pth")
     other = f"train={{init_checkpoint: '{first}/model_0000001.pth'}}"
     args = argument_parser().parse_args(["--eval-only", *flags, *words(data, first, other)])
-    assert train_net.prepare(args).train.init_checkpoint == f"{first}/model_0000001.pth"
+    assert train_net.prepare(args, Start()).train.init_checkpoint == f"{first}/model_0000001.pth"
 
     # So does each of several; one that does not fit is told at the end, and the others are done.
     torch.save({"model": {"foreign": torch.ones(1)}}, first / "model_x.pth")
@@ -229,7 +237,7 @@ def test_wrong_input_is_told_before_anything_is_built(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     options = ["--config-file", CONFIG, *flags, *words(data, tmp_path / "run", *overrides)]
     with pytest.raises(InputError) as error:
-        train_net.prepare(argument_parser().parse_args(options))
+        prepared(options)
     assert sentence in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -247,22 +255,22 @@ optimizer.params.lr_factor_func = lambda name: 1.0
     (tmp_path / "mine.py").write_text(text)
     options = ["--config-file", str(tmp_path / "mine.py"), *words(data, tmp_path / "run")]
     with pytest.raises(InputError, match="optimizer.params.lr_factor_func of the config, <func"):
-        train_net.prepare(argument_parser().parse_args(options))
+        prepared(options)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_was_moved_is_not_begun_anew(data: Path, tmp_path: Path) -> None:
     options = ["--config-file", CONFIG, *words(data, tmp_path / "before")]
-    cfg = train_net.prepare(argument_parser().parse_args(["--resume", *options]))  # as a job may
+    cfg = prepared(["--resume", *options])  # as a job may
     (tmp_path / "before").rename(tmp_path / "moved")
     save_config(cfg, str(tmp_path / "moved" / "config.yaml"))
     (tmp_path / "moved" / "model_0000001.pth").touch()
     options = ["--config-file", str(tmp_path / "moved" / "config.yaml")]
     with pytest.raises(InputError, match=f"add train.output_dir={tmp_path}/moved to go on there"):
-        train_net.prepare(argument_parser().parse_args(["--resume", *options]))
+        prepared(["--resume", *options])
     args = argument_parser().parse_args(options)
     args.slurm_task = SlurmTask("71", num_machines=1, rank=0, restarts=1, token="71.0.1")
-    train_net.prepare(args)  # a new run from that config, stopped before its first checkpoint
+    train_net.prepare(args, Start())  # a new run, stopped before its first checkpoint
     assert args.resume
 
 
@@ -274,14 +282,14 @@ def test_images_that_are_gone_are_named(data: Path, tmp_path: Path) -> None:
     options = words(data, tmp_path / "run")
     options[0] = f"dataloader.train.dataset={{name:lost,json_file:{tmp_path}/train.json}}"
     with pytest.raises(InputError, match=r"lost\.jpg"):
-        train_net.prepare(argument_parser().parse_args(["--config-file", CONFIG, *options]))
+        prepared(["--config-file", CONFIG, *options])
 
 
 def test_folder_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     options = words(data, tmp_path / "file" / "run")
     with pytest.raises(InputError, match="train.output_dir"):
-        train_net.prepare(argument_parser().parse_args(["--config-file", CONFIG, *options]))
+        prepared(["--config-file", CONFIG, *options])
 
 
 def test_command_ends_with_one_line_and_code_2() -> None:
@@ -310,4 +318,4 @@ def test_a_second_run_in_one_folder_is_refused(data: Path, tmp_path: Path) -> No
     told = f"error: process {first.pid} on .* is writing to {tmp_path}: wait for its end, or take "
     assert re.match(told, second.stderr.splitlines()[-1])
     assert "Traceback" not in second.stderr
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".lock.rank0"]

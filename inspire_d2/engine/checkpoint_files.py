@@ -5,6 +5,7 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,22 +89,30 @@ def newest_checkpoint(folder: str) -> str:
 
 def holds_checkpoints(folder: str) -> bool:
     """Return whether a folder has checkpoints of a run, whole or not."""
-    return bool(_candidates(folder))
+    return next(_candidates(folder), None) is not None
 
 
-def _candidates(folder: str) -> list[str]:
+def _candidates(folder: str) -> Iterator[str]:
     """Name the run's checkpoints, the last first, then from the most iterations to the fewest."""
-    numbered = {}
-    for path in Path(folder).glob("model_*.pth"):
-        found = NUMBERED.fullmatch(path.name)
-        if found:
-            numbered[math.inf if found[1] == "final" else int(found[1])] = str(path)
-    paths = [numbered[iteration] for iteration in sorted(numbered, reverse=True)]
-    tag = Path(folder, LAST)
+    tag, last = Path(folder, LAST), ""
     if tag.is_file():
         last = os.path.join(folder, tag.read_text().strip())
-        paths = [last, *(path for path in paths if path != last)]
-    return paths
+        yield last
+    found = {str(path): NUMBERED.fullmatch(path.name) for path in Path(folder).glob("model_*.pth")}
+    numbers = {path: match[1] for path, match in found.items() if match and path != last}
+    iterations = {
+        path: _iteration(path) if number == "final" else float(number)
+        for path, number in numbers.items()
+    }
+    yield from sorted(iterations, key=iterations.__getitem__, reverse=True)
+
+
+def _iteration(path: str) -> float:
+    """Return the iteration that a checkpoint is of; infinity where that cannot be read."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["iteration"]
+    except Exception:  # a damaged file fails in many ways; whether it is whole is seen later
+        return math.inf
 
 
 def _is_whole(path: str) -> bool:

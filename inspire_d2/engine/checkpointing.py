@@ -81,6 +81,8 @@ class CheckpointHook(HookBase):
         """
         stop_signals.deferred = False
         try:
+            if stop_signals.requested:  # since the ranks agreed, as while a checkpoint was written
+                raise SystemExit(stop_signals.requested)
             yield
         except SystemExit:
             if not comm.is_main_process():

@@ -1,5 +1,6 @@
 """When a run is scored: every so often, at its end, and after a resume where that is still due."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from detectron2.utils import comm
 from .checkpoint_files import replace_file
 
 __all__ = ["EvaluationHook"]
+
+logger = logging.getLogger(__name__)
 
 # In the run's folder while it is scored, with the iteration.
 SCORING = ".scoring"
@@ -30,7 +33,13 @@ class EvaluationHook(hooks.EvalHook):
     def before_train(self) -> None:
         """Do what is due of the iteration that the run goes on after."""
         trainer = self.trainer
-        if trainer.start_iter < trainer.max_iter and self._was_ended():
+        wanted = self._period > 0 and trainer.start_iter < trainer.max_iter
+        if wanted and self._was_ended():
+            logger.info(
+                "The scoring of iteration %d did not come to its end, and is made up for "
+                "(train.eval_period=0 leaves it out).",
+                trainer.start_iter - 1,
+            )
             trainer.iter = trainer.storage.iter = trainer.start_iter - 1
             self._do_eval()
             trainer.iter = trainer.storage.iter = trainer.start_iter

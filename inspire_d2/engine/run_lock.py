@@ -12,11 +12,15 @@ from pathlib import Path
 
 from ..errors import InputError
 
-__all__ = ["run_lock"]
+__all__ = ["keep_rank_lock", "run_lock"]
 
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
+# Held by the process that writes checkpoints, where that is another than the one that started it.
+RANK_LOCK = ".lock.rank0"
+# So long may that one take, after the other was killed, for its last iteration and checkpoint.
+ENDING_WAIT_S = 120
 # A network's file system may take so long to know that a machine is gone.
 RESTARTED_WAIT_S = 120
 POLL_S = 1
@@ -39,15 +43,30 @@ def run_lock(folder: str, args: argparse.Namespace) -> Iterator[None]:
     if args.machine_rank:
         yield
         return
-    path = Path(folder, LOCK)
     restarted = args.slurm_task and args.slurm_task.restarts
+    with _locked(Path(folder, LOCK), RESTARTED_WAIT_S if restarted else 0):
+        with _locked(Path(folder, RANK_LOCK), ENDING_WAIT_S):
+            pass  # what a killed run has left has ended
+        yield
+
+
+def keep_rank_lock(folder: str) -> None:
+    """Hold the second lock of a run's folder until this process ends, however it ends."""
+    _kept.enter_context(_locked(Path(folder, RANK_LOCK), 0))
+
+
+_kept = contextlib.ExitStack()
+
+
+@contextlib.contextmanager
+def _locked(path: Path, wait_s: float) -> Iterator[None]:
     try:
         file = open(path, "ab", buffering=0)  # noqa: SIM115
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
     # Never closed before the block ends: a lock of POSIX goes with any of its process's files.
     with file:
-        _acquire(file.fileno(), path, RESTARTED_WAIT_S if restarted else 0)
+        _acquire(file.fileno(), path, wait_s)
         with contextlib.suppress(OSError):  # on a full disk others are not told who holds it
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 from .signals import INTERRUPTED, RESUME_ME, stop_signals
 
-__all__ = ["SlurmTask", "requeue_when_stopped", "slurm_task"]
+__all__ = ["SlurmTask", "Start", "requeue_when_stopped", "slurm_task"]
 
 # The file that names a run's newest checkpoint.
 LAST = "last_checkpoint"
@@ -79,6 +79,8 @@ class Start:
     def note_failure(self, code: int) -> None:
         """Let the other machines, which Slurm will end for it, know that this one has failed."""
         if self._output_dir is not None:
+            with contextlib.suppress(OSError):  # it may be the first to need the folder
+                os.makedirs(self._output_dir, exist_ok=True)
             _write(self._output_dir, FAILURE, f"{self._token} {code}")
 
     def failure(self) -> int:
@@ -115,6 +117,9 @@ def requeue_when_stopped(task: SlurmTask | None) -> Iterator[Start]:
             # What all machines met the first one tells; Slurm then ends the others.
             stop_signals.wait(TELLING_S)
         start.note_failure(2)
+        raise
+    except Exception:
+        start.note_failure(1)
         raise
     except SystemExit as stop:
         if stop.code != RESUME_ME:

@@ -22,12 +22,12 @@ from .build import build
 from .checkpoint import ReportingCheckpointer
 from .checkpointing import CheckpointHook
 from .evaluation_hook import EvaluationHook
+from .failures import tells_of_memory
 from .hooks import EarlyEstimate, MemoryMonitor, MetricsWriter, ProgressWriter
 from .norms import fit_sync_batch_norm
 from .optim import check_kind, hyperparameters, keep_hyperparameters, scale_lr
 from .precision import make_trainer
 from .resume import MetricLine, MetricWindow, ReproducibleStream, mend_metrics
-from .signals import stop_signals
 
 __all__ = ["evaluate", "run_evaluation", "run_training", "without_nan"]
 
@@ -68,9 +68,8 @@ def run_training(
 
     def score() -> Mapping[str, Any]:
         results.clear()
-        if not stop_signals.requested:
-            with checkpoints.interruptible():
-                results.update(evaluate(cfg, model))
+        with checkpoints.interruptible():
+            results.update(evaluate(cfg, model))
         return results
 
     trainer.register_hooks(
@@ -91,6 +90,11 @@ def run_training(
         keep_hyperparameters(optimizer, wanted)
     # A checkpoint holds the iteration that it finished.
     start = trainer.iter + 1 if checkpointer.resumed else 0
+    if start > cfg.train.max_iter:
+        raise InputError(
+            f"--resume: the run has been trained for {start} iterations already, more than "
+            f"train.max_iter={cfg.train.max_iter}; to score an earlier checkpoint take --eval-only."
+        )
     if comm.is_main_process():
         if ready is not None:
             ready()
@@ -131,7 +135,16 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> OrderedDict[str, Any]:
     """
     loader = build(cfg.dataloader.test, "dataloader.test")
     evaluator = build(cfg.dataloader.evaluator, "dataloader.evaluator")
-    results = inference_on_dataset(model, loader, evaluator)
+    try:
+        results = inference_on_dataset(model, loader, evaluator)
+    except (RuntimeError, MemoryError) as error:
+        if tells_of_memory(error):
+            raise InputError(
+                "memory ran out while scoring: lower dataloader.test.num_workers or the images' "
+                "sizes in dataloader.test.mapper. What was trained is kept: go on with --resume, "
+                "or score the last checkpoint with --eval-only."
+            ) from error
+        raise
     if not comm.is_main_process():
         return OrderedDict()
     print_csv_format(results)

@@ -71,6 +71,16 @@ def test_the_last_is_the_one_that_is_named(tmp_path: Path) -> None:
     assert newest_checkpoint(str(tmp_path)) == str(tmp_path / "model_final.pth")
 
 
+def test_a_final_one_counts_by_its_iteration(tmp_path: Path) -> None:
+    """As in a run that had come to its end, and was trained on."""
+    for name, iteration in (("model_0000499", 499), ("model_final", 999), ("model_0001499", 1499)):
+        save_checkpoint(VALUES | {"iteration": iteration}, str(tmp_path / f"{name}.pth"))
+    replace_file(str(tmp_path / "last_checkpoint"), "model_0001999.pth")  # which is gone
+    for name in ("model_0001499", "model_final", "model_0000499"):
+        assert newest_checkpoint(str(tmp_path)) == str(tmp_path / f"{name}.pth")
+        (tmp_path / f"{name}.pth").unlink()
+
+
 def empty(path: Path) -> None:
     path.write_bytes(b"")
 

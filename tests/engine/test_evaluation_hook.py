@@ -35,6 +35,19 @@ class Failing(HookBase):
             raise OSError("no space left")
 
 
+class Signal(HookBase):
+    """Ask a run to stop as a signal does that comes while a checkpoint is written."""
+
+    def __init__(self, checkpointer: ReportingCheckpointer, iteration: int) -> None:
+        self._save, self._iteration = checkpointer.save, iteration
+        checkpointer.save = self.save
+
+    def save(self, name: str, **values: object) -> None:
+        self._save(name, **values)
+        if self.trainer.iter == self._iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 class Run:
     """A training that notes each scoring: iteration of the storage, weight, and its outcome."""
 
@@ -49,6 +62,8 @@ class Run:
         stop_at: int = -1,
         killed: bool = False,
         resume: bool = False,
+        signal_at: int = -1,
+        eval_period: int = 2,
     ) -> None:
         model = Losses()
         trainer = SimpleTrainer(model, [[{}]] * 100, torch.optim.SGD(model.parameters(), lr=0.1))
@@ -65,8 +80,9 @@ class Run:
                 self.scored.append((iteration, model.weight.item()))
             return {"AP": 1.0}
 
-        evaluation = EvaluationHook(2, score, folder=str(self.folder))
-        trainer.register_hooks([*before, checkpoints, evaluation])
+        evaluation = EvaluationHook(eval_period, score, folder=str(self.folder))
+        ask = Signal(checkpointer, signal_at)
+        trainer.register_hooks([*before, ask, checkpoints, evaluation])
         checkpointer.resume_or_load("", resume=resume)
         trainer.train(trainer.iter + 1 if checkpointer.resumed else 0, max_iter)
 
@@ -133,3 +149,26 @@ def test_a_finished_run_that_is_resumed_is_scored_in_the_same_iteration(run) -> 
     finished.scored.clear()
     finished.train(3, resume=True)
     assert [iteration for iteration, _ in finished.scored] == [3]
+
+
+@pytest.mark.parametrize("iteration", [3, 4])  # one that is scored, the last
+def test_a_signal_while_a_checkpoint_is_written_costs_no_scoring(run, iteration: int) -> None:
+    whole, stopped = run("whole"), run("stopped")
+    whole.train(5)
+    stop_signals.install()
+    with pytest.raises(SystemExit) as ended:
+        stopped.train(5, signal_at=iteration)
+    assert ended.value.code == RESUME_ME
+    stop_signals.__init__()
+    stopped.train(5, resume=True)
+    assert stopped.scored == whole.scored
+
+
+def test_a_scoring_that_fails_can_be_left_out(run) -> None:
+    failing = run("failing")
+    with pytest.raises(SystemExit):
+        failing.train(5, stop_at=3)
+    stop_signals.__init__()
+    failing.scored.clear()
+    failing.train(5, stop_at=3, resume=True, eval_period=0)
+    assert [iteration for iteration, _ in failing.scored] == [5]

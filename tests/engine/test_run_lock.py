@@ -83,6 +83,27 @@ def test_a_job_that_was_started_again_waits(
     assert f"Waiting up to 120 s for process {holder.pid} on" in caplog.text
 
 
+def test_what_a_killed_launcher_leaves_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first process, which writes the checkpoint of the iteration that it is in."""
+    rank = (
+        "import sys; from inspire_d2.engine.run_lock import keep_rank_lock\n"
+        "keep_rank_lock(sys.argv[1]); print(flush=True); sys.stdin.readline()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", rank, tmp_path], text=True, **pipes) as process:
+        process.stdout.readline()
+        monkeypatch.setattr(module, "ENDING_WAIT_S", 0)
+        told = f"process {process.pid} on .* is writing to {tmp_path}: "
+        with pytest.raises(InputError, match=told), run_lock(str(tmp_path), ALONE):
+            pass
+        monkeypatch.setattr(module, "ENDING_WAIT_S", 120)
+        monkeypatch.setattr(module.time, "sleep", lambda _: process.communicate("\n"))
+        with run_lock(str(tmp_path), ALONE):
+            assert process.returncode == 0
+
+
 def test_a_file_system_without_locks_keeps_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

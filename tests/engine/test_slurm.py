@@ -139,6 +139,21 @@ def test_a_job_that_failed_on_another_machine_is_not(scontrol: Slurm, tmp_path: 
     assert "requeue 71" in scontrol.asked
 
 
+@pytest.mark.parametrize("error", [InputError("no such file"), OSError("stale file handle")])
+def test_a_job_that_another_machine_could_not_begin_is_not(
+    scontrol: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(stop_signals, "wait", lambda _: None)
+    folder = tmp_path / "new"  # which no machine has made so far
+    with pytest.raises(type(error)), requeue_when_stopped(task(rank=1)) as start:
+        start.watch(str(folder))
+        raise error
+    with pytest.raises(SystemExit) as ended, requeue_when_stopped(task(rank=0)) as start:
+        start.watch(str(folder))
+        raise SystemExit(75)
+    assert ended.value.code in (1, 2) and not scontrol.asked
+
+
 def test_wrong_input_is_the_first_machines_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(stop_signals, "wait", waited.append)
