@@ -46,11 +46,8 @@ _TRAIN_KEYS = (
     *("output_dir", "init_checkpoint", "device", "seed", "max_iter", "log_period", "eval_period"),
     *("checkpointer", "checkpoint", "amp", "ddp"),
 )
-# Configs saved before they came lack the first; the last are those of default_setup.
-_OPTIONAL_TRAIN_KEYS = (
-    *("lr_scaling", "channels_last", "dist", "tta"),
-    *("cudnn_benchmark", "float32_precision"),
-)
+# Configs saved before they came lack the first; the last is default_setup's.
+_OPTIONAL_TRAIN_KEYS = ("lr_scaling", "channels_last", "dist", "tta", "cudnn_benchmark")
 # What whole numbers must be at least
 _WHOLE = {
     "train.max_iter": 1,

@@ -15,13 +15,16 @@ __all__ = ["ExplainsFailures", "tells_of_full_disk", "tells_of_memory"]
 
 # How torch tells of them.
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)", re.DOTALL)
-_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|unable to allocate|_ALLOC_FAILED",
+    re.IGNORECASE,
+)
 _KILLED = re.compile(r"killed by signal: (\w+)")
 
 
 def tells_of_memory(error: object) -> bool:
-    """Return whether an error of torch's, or its text, says that memory ran out."""
-    return _NO_MEMORY.search(str(error)) is not None
+    """Return whether an error, or its text, says that memory ran out."""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 def tells_of_full_disk(error: BaseException | None) -> bool:
@@ -55,8 +58,8 @@ class ExplainsFailures:
             super().run_step()
         except FloatingPointError as error:  # Detectron2's, of proposals
             raise InputError(self._not_finite(str(error))) from error
-        except RuntimeError as error:  # torch.OutOfMemoryError is one
-            explained = self._explain(str(error))
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is of the first
+            explained = self._explain(error)
             if explained:
                 raise InputError(explained) from error
             raise
@@ -76,8 +79,9 @@ class ExplainsFailures:
             "with --resume."
         )
 
-    def _explain(self, text: str) -> str:
-        """Return the sentence for what torch says, "" for what is none of these."""
+    def _explain(self, error: Exception) -> str:
+        """Return the sentence for an error, "" for one that is none of these."""
+        text = str(error)
         worker = _WORKER.search(text)
         if worker:
             how = _KILLED.search(text)
@@ -87,7 +91,7 @@ class ExplainsFailures:
                 "runs out (the kernel's log tells); lower dataloader.train.num_workers or "
                 "dataloader.train.total_batch_size, and see that /dev/shm is large enough."
             )
-        if tells_of_memory(text):
+        if tells_of_memory(error):
             return (
                 f"memory ran out in iteration {self.iter + 1}{self._where()}; its batch: "
                 f"{self._files()}. Lower dataloader.train.total_batch_size or the images' sizes, "

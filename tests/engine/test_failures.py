@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
@@ -77,6 +78,7 @@ def test_a_loss_that_is_not_finite_names_iteration_and_files(value: float) -> No
     [
         "CUDA out of memory. Tried to allocate 2.00 GiB.",
         "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
     ],
 )
 def test_no_memory_says_what_to_lower(text: str) -> None:
@@ -92,6 +94,14 @@ def test_memory_that_cannot_be_had_on_this_machine() -> None:
 
     def fail(weight: torch.Tensor, batch: Any) -> torch.Tensor:
         return torch.empty(2**50, dtype=torch.float64).sum()
+
+    with pytest.raises(InputError, match="total_batch_size"):
+        run(fail, batches(1.0))
+
+
+def test_memory_that_numpy_cannot_have() -> None:
+    def fail(weight: torch.Tensor, batch: Any) -> torch.Tensor:
+        return torch.from_numpy(np.empty(2**50)).sum()
 
     with pytest.raises(InputError, match="total_batch_size"):
         run(fail, batches(1.0))
