@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from detectron2.modeling import Backbone
 from detectron2.modeling.backbone.fpn import FPN
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..layout import suit_convolutions
@@ -17,11 +18,18 @@ from .ise import FeatureEnhancement
 from .pixelwise import PixelwiseConv2d, pixelwise_order
 from .pyramid_arguments import check_choices, check_features, check_outputs, check_steps
 from .ssba import BackAugmentation, feedback_order
-from .staged import copy_stages, keep_statistics, stage_names_after, warn_of_batch_norms
+from .staged import (
+    copy_stages,
+    forward_alone,
+    keep_statistics,
+    stage_names_after,
+    warn_of_batch_norms,
+)
 
 __all__ = ["InspireFPN"]
 
 MIN_HIDDEN = 8
+
 
 # What a step makes: the bottom-up's features, and the pyramid's maps, fine to coarse.
 Step = tuple[dict[str, torch.Tensor], list[torch.Tensor]]
@@ -72,9 +80,10 @@ class InspireFPN(FPN):
                 forward alone, which trains faster and with less memory, to the same outputs.
             checkpoint_steps: keep no maps of SSBA and of the steps before the last for the backward
                 pass, but compute them anew there: less memory, more time, the same gradients
-                and statistics.
+                and statistics. With trainable batch norms it cannot be compiled.
             out_features: the outputs that are wanted, such as a U-Net's finest; None offers all.
-                The others' convolutions are left out, and the top block where none is its.
+                The others' convolutions are left out, and the top block where none is its. Without
+                gradients through two steps the finest must be among them.
 
         Raises:
             ValueError: an argument out of its range.
@@ -93,6 +102,10 @@ class InspireFPN(FPN):
         self._steps, self._ise, self._feedback = steps, ise, feedback
         self._forward_steps = steps - gradient_steps
         self._checkpoint_steps = checkpoint_steps
+        self._recomputing = {}
+        if any(isinstance(module, _BatchNorm) for module in self.modules()):
+            # They have counted the batch when a step is run again. torch.compile takes no such.
+            self._recomputing = {"context_fn": self._recomputing_contexts}
         self.lateral_convs = [PixelwiseConv2d.of(conv) for conv in self.lateral_convs]
         for level, conv in zip(reversed(self._levels), self.lateral_convs, strict=True):
             self.add_module(f"fpn_lateral{level}", conv)
@@ -109,7 +122,13 @@ class InspireFPN(FPN):
         """Offer the outputs that are wanted alone, without what makes the others."""
         if not set(wanted) & set(self._out_features[len(self._levels) :]):
             self.top_block = None
-        check_outputs(wanted, self._out_features, getattr(self.top_block, "in_feature", None))
+        learns_once = self._steps - self._forward_steps == 1
+        check_outputs(
+            wanted,
+            self._out_features,
+            read=getattr(self.top_block, "in_feature", None),
+            finest=f"p{self._levels[0]}" if learns_once else None,
+        )
         for level in self._levels:
             if f"p{level}" not in wanted:
                 self.output_convs.remove(getattr(self, f"fpn_output{level}"))
@@ -198,18 +217,15 @@ class InspireFPN(FPN):
     def _run_step(self, number: int, step: Callable[..., Step], *inputs: Any) -> Step:
         """Run a step, forward alone or letting its maps go until the backward pass if so wanted."""
         if 1 < number <= self._forward_steps:
-            with torch.no_grad():
+            with forward_alone():
                 return step(*inputs)
         learns_before_last = self._forward_steps < number < self._steps
         if self._checkpoint_steps and learns_before_last and torch.is_grad_enabled():
-            return checkpoint(
-                step,
-                *inputs,
-                use_reentrant=False,
-                # Batch norms have counted the batch when the step is run again.
-                context_fn=lambda: (nullcontext(), keep_statistics(self)),
-            )
+            return checkpoint(step, *inputs, use_reentrant=False, **self._recomputing)
         return step(*inputs)
+
+    def _recomputing_contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        return nullcontext(), keep_statistics(self)
 
     def _first_step(self, x: torch.Tensor) -> Step:
         features = dict(self.bottom_up(x))
@@ -221,7 +237,7 @@ class InspireFPN(FPN):
         # The last step learns by the finest level's feature and by what comes before it.
         for name in features.keys() & set(self._feedback_names):
             features[name] = features[name].detach()
-        with torch.no_grad():
+        with forward_alone():
             return features, self._build_pyramid(features)
 
     def _later_step(self, pyramid: list[torch.Tensor], early: dict[str, torch.Tensor]) -> Step:

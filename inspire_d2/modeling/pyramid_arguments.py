@@ -57,11 +57,22 @@ def check_features(bottom_up: Backbone, names: Sequence[str], top_block: nn.Modu
         raise ValueError(f"top_block reads {read}, which is none of {', '.join(outputs)}.")
 
 
-def check_outputs(wanted: Sequence[str], offered: Sequence[str], read: str | None) -> None:
-    """Raise ValueError unless the wanted outputs are offered, with the one the top block reads."""
+def check_outputs(
+    wanted: Sequence[str], offered: Sequence[str], *, read: str | None, finest: str | None
+) -> None:
+    """Raise ValueError unless the wanted outputs are offered.
+
+    Among them must be the one that the top block reads, and the ``finest`` where that is given: as
+    gradients go through one step alone, what is its own would never learn.
+    """
     if not wanted or not set(wanted) <= set(offered):
         raise ValueError(
             f"out_features must name some of {', '.join(offered)}, got {list(wanted)}."
         )
     if read in offered and read not in wanted:
         raise ValueError(f"the top block reads {read}: name it in out_features too.")
+    if finest is not None and finest not in wanted:
+        raise ValueError(
+            f"out_features lacks {finest}, the finest level, whose own parts would never learn "
+            "with gradients through one step alone: name it, or leave it out of in_features."
+        )

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from detectron2.modeling import Backbone
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 __all__ = [
     "StagedBottomUpError",
     "copy_stages",
+    "forward_alone",
     "keep_statistics",
     "stage_names_after",
     "warn_of_batch_norms",
@@ -87,3 +89,15 @@ def keep_statistics(parent: nn.Module) -> Iterator[None]:
     finally:
         for norm, values in zip(norms, before, strict=True):
             norm.momentum, norm.num_batches_tracked = values
+
+
+@contextmanager
+def forward_alone() -> Iterator[None]:
+    """Compute without gradients, and leave autocast no weight that was cast so.
+
+    Before version 2.11 PyTorch takes its cast of a weight, without a gradient, for later ones too.
+    """
+    with torch.no_grad():
+        yield
+    if torch.is_autocast_cache_enabled() and not torch.compiler.is_compiling():
+        torch.clear_autocast_cache()

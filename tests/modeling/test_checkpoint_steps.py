@@ -10,6 +10,7 @@ from inspire_d2.modeling import InspireFPN
 from inspire_d2.modeling.staged import keep_statistics
 
 from .helpers import (
+    TinyBottomUp,
     assert_close,
     backward,
     image,
@@ -36,6 +37,25 @@ def test_outputs_and_gradients_are_the_same(steps: int, feedback: str) -> None:
     for out in outputs:
         backward(out)
     for (name, a), b in zip(modules[0].named_parameters(), modules[1].parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None), name
+        if a.grad is not None and a.grad.any():
+            assert_close(b.grad, a.grad, 1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_the_same() -> None:
+    x = image(1, 3, 32, 32)
+    plain, compiled = (
+        randomise(InspireFPN(TinyBottomUp(4), ("mid", "late"), 8, checkpoint_steps=True))
+        for _ in range(2)
+    )
+    expected = plain(x)
+    outputs = torch.compile(compiled, backend="eager")(x)
+    for name, value in expected.items():
+        assert_close(outputs[name], value, 1e-5)
+    for out in (expected, outputs):
+        backward(out)
+    for (name, a), b in zip(plain.named_parameters(), compiled.parameters(), strict=True):
         assert (a.grad is None) == (b.grad is None), name
         if a.grad is not None and a.grad.any():
             assert_close(b.grad, a.grad, 1e-4)

@@ -55,6 +55,17 @@ def test_gradients_are_those_of_the_last_steps(
         assert_close(b.grad, a.grad, 0.02 if autocast else 1e-4)
 
 
+def test_autocast_keeps_no_cast_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch before 2.11 gives what was cast so to the step that learns, too."""
+    module, events = pyramid(steps=3, gradient_steps=1), []
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: events.append("cleared"))
+    module.fpn_lateral2.register_forward_hook(lambda *_: events.append(torch.is_grad_enabled()))
+    with torch.autocast("cpu", torch.bfloat16):
+        module(image(1, 3, 64, 64))
+        before_its_end = list(events)
+    assert before_its_end == [False, "cleared", False, "cleared", True]
+
+
 def test_gradients_differ_from_those_of_all_steps() -> None:
     x = image(2, 3, 64, 96)
     every, last = pyramid(steps=2), pyramid(steps=2, gradient_steps=1)

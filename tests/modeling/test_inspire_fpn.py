@@ -185,6 +185,14 @@ def test_a_top_block_that_nobody_wants_is_left_out(steps: int) -> None:
     assert all(p.grad is not None for name, p in own.named_parameters() if "bottom_up" not in name)
     with pytest.raises(ValueError, match="out_features must name some of p2"):
         pyramid(out_features=["p7"])
+    late = {"out_features": ["p3", "p4"]}
+    for options in ({"gradient_steps": 1},) if steps > 1 else ({},):
+        with pytest.raises(ValueError, match="lacks p2, the finest level, whose own parts"):
+            pyramid(**late, **options)
+    if steps > 1:
+        later = pyramid(**late)
+        sum(value.sum() for value in later(x).values()).backward()
+        assert all(p.grad is not None for n, p in later.named_parameters() if "bottom_up" not in n)
 
 
 def test_block_on_a_feature_finer_than_the_pyramid() -> None:
