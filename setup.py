@@ -92,5 +92,6 @@ setup(
         "demo": ["gradio>=6.31"],
         "medical": ["monai>=1.4", "nibabel>=5"],
         "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+        "panoptic": ["panopticapi-lite>=0.2"],
     },
 )

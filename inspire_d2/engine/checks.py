@@ -5,9 +5,11 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOPanopticEvaluator
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch.nn.parallel import DistributedDataParallel
@@ -82,6 +84,13 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
             if split == "train" and sets and node.get("filter_empty", "names" in node):
                 _check_objects(sets)
     check_class_order(class_names)
+    for node in _calls(cfg.dataloader.evaluator):
+        # It imports that only at the first image that it scores.
+        if _target(node) is COCOPanopticEvaluator and find_spec("panopticapi") is None:
+            raise InputError(
+                "dataloader.evaluator: panoptic segmentation is scored by panopticapi, which is "
+                "not there: pip install panopticapi-lite."
+            )
 
 
 def _coco_sets(node: DictConfig) -> Iterator[CocoSet]:

@@ -21,7 +21,8 @@ optimizer = dict()
 lr_multiplier = dict()
 train = dict(
     output_dir={folder!r}, init_checkpoint="", device=None, seed=0, max_iter=9, log_period=3,
-    eval_period=0, checkpointer=dict(period=3), checkpoint=dict(), amp=dict(), ddp=dict(),
+    eval_period=0, checkpointer=dict(period=3), checkpoint=dict(allow_partial=False),
+    amp=dict(enabled=False), ddp=dict(),
     dist=dict(port=None, backend=None, timeout_s=9),
 )
 """

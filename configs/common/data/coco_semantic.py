@@ -7,6 +7,8 @@ from .coco import dataloader
 
 dataloader.train.dataset.names = "coco_2017_train_panoptic_stuffonly"
 dataloader.train.dataset.filter_empty = False
+# Detectron2's entries of these sets do not tell an image's size.
+dataloader.train.aspect_ratio_grouping = False
 dataloader.train.mapper.use_instance_mask = False
 dataloader.test.dataset.names = "coco_2017_val_panoptic_stuffonly"
 dataloader.evaluator = L(SemSegEvaluator)(
