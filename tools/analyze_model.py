@@ -33,6 +33,7 @@ from inspire_d2.engine.build import build as build_part
 from inspire_d2.engine.config import load_config
 from inspire_d2.engine.norms import fit_sync_batch_norm
 from inspire_d2.errors import InputError, exit_on_input_error
+from inspire_d2.modeling import InspireFPN
 from tools.cost.flops import count_activations, count_flops
 
 # Part of a model: how the names of its modules begin. What is in none of them is "other".
@@ -47,6 +48,8 @@ PARTS = {
     "semantic head": ("sem_seg_head.",),
     "dense head": ("head.",),
 }
+
+BACKBONE = [part for part, starts in PARTS.items() if starts[0].startswith("backbone.")]
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,10 @@ def analyze(model: nn.Module, height: int, width: int) -> tuple[dict[str, Size],
     for kind, counts in (("flops", flops), ("activations", activations)):
         for name in outermost(counts):
             work[kind][part_of(name + ".")] += counts[name]
+        # What InspireFPN itself computes, outside of any module's forward: alignment and fusion.
+        if isinstance(getattr(model, "backbone", None), InspireFPN):
+            within = sum(work[kind][part] for part in BACKBONE)
+            work[kind]["pyramid: ISA"] += counts["backbone"] - within
         rest = counts[""] - sum(work[kind].values())
         work[kind]["other"] += rest
     sizes = {

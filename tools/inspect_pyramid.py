@@ -104,7 +104,7 @@ def test_images(cfg: Any, count: int) -> list[dict[str, Any]]:
 
     from inspire_d2.visualization.grid import spread
 
-    dicts = [item for item in instantiate(cfg.dataloader.test.dataset) if item["annotations"]]
+    dicts = [item for item in instantiate(cfg.dataloader.test.dataset) if item.get("annotations")]
     if not dicts:
         raise InputError("the run's test set has no image with an annotation: name --images.")
     return [dicts[k] for k in spread(len(dicts), count)]
@@ -133,6 +133,11 @@ def truth_of(item: dict[str, Any]) -> Any:
 def probability_of(output: dict[str, Any]) -> Any:
     """Return the foreground's probability, or the best score x mask, at the original size."""
     if "sem_seg" in output:
+        if output["sem_seg"].shape[0] > 2:
+            raise InputError(
+                f"the model tells {output['sem_seg'].shape[0]} classes of pixels apart: pictures "
+                "are of models with one class and the background."
+            )
         return 1 - output["sem_seg"].float().softmax(dim=0)[0].cpu().numpy()
     instances = output["instances"].to("cpu")
     if not instances.has("pred_masks"):

@@ -114,6 +114,16 @@ def test_parts_add_up_and_the_pyramid_is_what_differs() -> None:
     model = instantiate(load_config(str(POLYP / "semantic_fpn_r18_inspire.py")).model)
     ise = sum(p.numel() for n, p in model.named_parameters() if n.startswith("backbone.ise"))
     assert inspire["pyramid: ISE"].parameters == ise
+    assert inspire["other"].flops <= fpn["other"].flops  # FPN's sums are no module's
+    # In ISA's two steps at least a 1x1 convolution of each embedding, 16x16 and 8x8 pixels.
+    fine = [
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if name.startswith(("backbone.align", "backbone.fusion"))
+        and name.endswith(("embed_fine.weight", "embed_resident.weight"))
+    ]
+    assert len(fine) == 4 and len(set(fine)) == 1
+    assert inspire["pyramid: ISA"].flops > 2 * 2 * fine[0] * (16**2 + 8**2)
 
 
 def test_heads_get_all_the_rois_that_the_config_keeps() -> None:
