@@ -20,7 +20,7 @@ from .pyramid_arguments import check_choices, check_features, check_outputs, che
 from .ssba import BackAugmentation, feedback_order
 from .staged import (
     copy_stages,
-    forward_alone,
+    forget_casts,
     keep_statistics,
     stage_names_after,
     warn_of_batch_norms,
@@ -82,8 +82,7 @@ class InspireFPN(FPN):
                 pass, but compute them anew there: less memory, more time, the same gradients
                 and statistics. With trainable batch norms it cannot be compiled.
             out_features: the outputs that are wanted, such as a U-Net's finest; None offers all.
-                The others' convolutions are left out, and the top block where none is its. Without
-                gradients through two steps the finest must be among them.
+                The others' convolutions are left out, and the top block where none is its.
 
         Raises:
             ValueError: an argument out of its range.
@@ -217,8 +216,10 @@ class InspireFPN(FPN):
     def _run_step(self, number: int, step: Callable[..., Step], *inputs: Any) -> Step:
         """Run a step, forward alone or letting its maps go until the backward pass if so wanted."""
         if 1 < number <= self._forward_steps:
-            with forward_alone():
-                return step(*inputs)
+            with torch.no_grad():
+                made = step(*inputs)
+            forget_casts()
+            return made
         learns_before_last = self._forward_steps < number < self._steps
         if self._checkpoint_steps and learns_before_last and torch.is_grad_enabled():
             return checkpoint(step, *inputs, use_reentrant=False, **self._recomputing)
@@ -237,8 +238,10 @@ class InspireFPN(FPN):
         # The last step learns by the finest level's feature and by what comes before it.
         for name in features.keys() & set(self._feedback_names):
             features[name] = features[name].detach()
-        with forward_alone():
-            return features, self._build_pyramid(features)
+        with torch.no_grad():
+            pyramid = self._build_pyramid(features)
+        forget_casts()
+        return features, pyramid
 
     def _later_step(self, pyramid: list[torch.Tensor], early: dict[str, torch.Tensor]) -> Step:
         features = self._feed_back(pyramid, early)

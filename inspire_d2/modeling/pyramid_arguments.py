@@ -1,5 +1,6 @@
 """What InspireFPN's arguments may be; each error says what is wrong and what to write instead."""
 
+import logging
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,6 +11,8 @@ from torch import nn
 from .isa import ALIGN
 
 __all__ = ["check_choices", "check_features", "check_outputs", "check_steps"]
+
+logger = logging.getLogger(__name__)
 
 CHOICES = {"align": tuple(ALIGN), "feedback": ("shared", "separate"), "fuse_type": ("sum", "avg")}
 
@@ -60,10 +63,10 @@ def check_features(bottom_up: Backbone, names: Sequence[str], top_block: nn.Modu
 def check_outputs(
     wanted: Sequence[str], offered: Sequence[str], *, read: str | None, finest: str | None
 ) -> None:
-    """Raise ValueError unless the wanted outputs are offered.
+    """Raise ValueError unless the wanted outputs are offered, with the one the top block reads.
 
-    Among them must be the one that the top block reads, and the ``finest`` where that is given: as
-    gradients go through one step alone, what is its own would never learn.
+    Warn where the ``finest``, if it is given, is not wanted: as gradients go through one step
+    alone, what is its own never learns.
     """
     if not wanted or not set(wanted) <= set(offered):
         raise ValueError(
@@ -72,7 +75,9 @@ def check_outputs(
     if read in offered and read not in wanted:
         raise ValueError(f"the top block reads {read}: name it in out_features too.")
     if finest is not None and finest not in wanted:
-        raise ValueError(
-            f"out_features lacks {finest}, the finest level, whose own parts would never learn "
-            "with gradients through one step alone: name it, or leave it out of in_features."
+        logger.warning(
+            "out_features lacks %s, the finest level, whose own parts never learn with gradients "
+            "through one step alone, which training on several GPUs takes for an error: name it, "
+            "or leave it out of in_features.",
+            finest,
         )

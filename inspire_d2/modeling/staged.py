@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 __all__ = [
     "StagedBottomUpError",
     "copy_stages",
-    "forward_alone",
+    "forget_casts",
     "keep_statistics",
     "stage_names_after",
     "warn_of_batch_norms",
@@ -91,13 +91,10 @@ def keep_statistics(parent: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = values
 
 
-@contextmanager
-def forward_alone() -> Iterator[None]:
-    """Compute without gradients, and leave autocast no weight that was cast so.
+def forget_casts() -> None:
+    """Have autocast forget what it has cast of weights without gradients.
 
-    Before version 2.11 PyTorch takes its cast of a weight, without a gradient, for later ones too.
+    Before version 2.11 PyTorch takes such a cast for those who learn, too.
     """
-    with torch.no_grad():
-        yield
     if torch.is_autocast_cache_enabled() and not torch.compiler.is_compiling():
         torch.clear_autocast_cache()
