@@ -4,6 +4,7 @@ Shape shorthand in this module: N predictions, K classes, H, W (pixels of the or
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -147,7 +148,7 @@ class Predictor:
         chw = np.ascontiguousarray(transformed.image.transpose(2, 0, 1))
         return {"image": torch.as_tensor(chw), "height": height, "width": width}
 
-    @property
+    @functools.cached_property
     def categories(self) -> list[dict[str, Any]]:
         """COCO's id and name of each class, in the order of ``pred_classes``.
 

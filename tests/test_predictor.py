@@ -255,10 +255,10 @@ def test_categories_are_those_of_a_json_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "val.json").write_text(json.dumps(truth))
     mine = f"dataloader.test.dataset={{name: mine, json_file: '{tmp_path}/val.json'}}"
     cfg = load_config(str(DEMO), [mine, "model.roi_heads.num_classes=2"])
-    model = Predictor(cfg, nn.Identity())
-    assert model.categories == rows[::-1]
+    assert Predictor(cfg, nn.Identity()).categories == rows[::-1]
     (tmp_path / "val.json").unlink()
-    assert [one["name"] for one in model.categories] == ["class 1", "class 2"]
+    names = [one["name"] for one in Predictor(cfg, nn.Identity()).categories]
+    assert names == ["class 1", "class 2"]
 
 
 def test_a_video_that_breaks_off_is_told_after_its_frames(tmp_path: Path) -> None:

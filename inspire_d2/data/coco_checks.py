@@ -6,7 +6,6 @@ What its boxes and masks hold is the matter of ``coco_shapes``.
 import gc
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,12 +80,6 @@ def read_coco(json_file: str) -> dict[str, Any]:
             if not isinstance(row, dict) or any(field not in row for field in fields):
                 raise InputError(f"{json_file}: one of its {key} lacks one of {', '.join(fields)}")
         _check_ids(json_file, key, [row["id"] for row in rows])
-    names = Counter(str(one["name"]) for one in content["categories"])
-    if twice := [name for name, number in names.items() if number > 1]:
-        raise InputError(
-            f"{json_file}: several of its categories are called {first_few(twice)}: scores by"
-            " category would mix them up; rename them"
-        )
     for image in content["images"]:
         size = (image["width"], image["height"])
         if not all(isinstance(side, int) and 0 < side <= _LONGEST for side in size):

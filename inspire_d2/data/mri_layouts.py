@@ -73,9 +73,9 @@ def find_cases(
 
     ``images`` and ``labels`` name the two folders of the layout "folders" (by default those in
     ``root``); ``index`` is a csv file with the columns name (of a case, for "lgg" of a slice) and
-    patient (by default index.csv in ``root``, where there is one). In the layout "folders", images
-    whose names end in four digits are the channels of a case, but for a model of the ``channels``
-    "image" alone.
+    patient (of "lgg" and labelled "folders" by default index.csv in ``root``). In the layout
+    "folders", images whose names end in four digits are the channels of a case, but for a model of
+    the ``channels`` "image" alone.
     Cases with missing files go to ``problems``, those without a label only where they must be
     ``labelled``. Folders of volumes that are no case of BraTS are told on stderr. Raises InputError
     when the layout's folders are not there.
@@ -87,7 +87,9 @@ def find_cases(
     if (images or labels) and layout != "folders":
         raise InputError(f"--images and --labels belong to --layout folders, not to {layout}")
     root = Path(os.path.abspath(root))  # links inside it stay as they are named
-    if index is None and (root / "index.csv").is_file():
+    # Slices of LGG are found by it; others' patients only part what is trained on.
+    by_default = layout == "lgg" or (layout == "folders" and labelled)
+    if index is None and by_default and (root / "index.csv").is_file():
         index = root / "index.csv"
     patients = _read_patients(index) if index is not None else None
     if layout == "folders":

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from inspire_d2.data.attributes import ImageNames
 from inspire_d2.data.layouts import Pair
 from inspire_d2.data.problems import Problems
-from inspire_d2.data.tables import read_text
+from inspire_d2.data.tables import MEANT_COLUMNS, read_text
 from inspire_d2.errors import InputError, first_few
 
 __all__ = ["AllSplit", "ColumnSplit", "ListSplit", "OwnSplit", "RatioSplit", "Split"]
@@ -89,6 +89,10 @@ class ColumnSplit:
 
     column: str
     val_values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.column.lower() in MEANT_COLUMNS:  # as the index's header is read
+            object.__setattr__(self, "column", self.column.lower())
 
     def divide(self, pairs: Sequence[Pair], problems: Problems) -> dict[str, list[Pair]]:
         known = sorted({column for pair in pairs for column in pair.attributes})

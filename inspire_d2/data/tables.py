@@ -1,13 +1,14 @@
 """Reading the text files and tables that users write."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from inspire_d2.errors import InputError
 
-__all__ = ["read_table", "read_text"]
+__all__ = ["MEANT_COLUMNS", "read_table", "read_text"]
 
-_MEANT = ("name", "centre", "patient", "sequence")
+MEANT_COLUMNS = ("name", "centre", "patient", "sequence")
 
 
 def read_text(file: Path) -> str:
@@ -30,7 +31,7 @@ def read_table(index: Path, *columns: str) -> list[dict[str, str]]:
     """
     reader = csv.DictReader(read_text(index).splitlines(), restkey="", restval="")
     try:
-        header = reader.fieldnames = [_column(name) for name in reader.fieldnames or ()]
+        header = reader.fieldnames = _columns(reader.fieldnames or ())
         rows = list(reader)
     except csv.Error as error:
         where = f"line {reader.line_num + 1}"
@@ -41,6 +42,11 @@ def read_table(index: Path, *columns: str) -> list[dict[str, str]]:
     return [{key: cell.strip() for key, cell in row.items() if key} for row in rows]
 
 
-def _column(name: str) -> str:
-    name = name.strip()
-    return name.lower() if name.lower() in _MEANT else name
+def _columns(names: Sequence[str]) -> list[str]:
+    """Spell a header's names as they are known here, each once."""
+    names = [name.strip() for name in names]
+    lower = [name.lower() for name in names]
+    return [
+        small if small in MEANT_COLUMNS and lower.count(small) == 1 else name
+        for name, small in zip(names, lower, strict=True)
+    ]

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from detectron2.data import MetadataCatalog
 
 from ..data.coco_checks import check_references, read_coco
 from ..data.coco_shapes import check_boxes, check_scored, check_segmentations
-from ..errors import InputError
+from ..errors import InputError, first_few
 from .coco import InspireCOCOEvaluator
 from .coco_results import SHAPES, check_results, check_runs
 
@@ -101,6 +102,12 @@ def read_truth(path: str) -> dict[str, Any]:
     truth = read_coco(path)
     if not truth["annotations"]:
         raise InputError(f"{path} has no annotations: there is nothing to score on")
+    names = Counter(str(one["name"]) for one in truth["categories"])
+    if twice := [name for name, number in names.items() if number > 1]:
+        raise InputError(
+            f"{path}: several of its categories are called {first_few(twice)}: scores by category "
+            "would mix them up; rename them"
+        )
     check_references(path, truth)
     check_boxes(path, truth)
     check_scored(path, truth)

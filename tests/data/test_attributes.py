@@ -6,6 +6,8 @@ import pytest
 
 from inspire_d2.data.attributes import leak_warnings, read_index
 from inspire_d2.data.layouts import Pair
+from inspire_d2.data.problems import Problems
+from inspire_d2.data.splits import ColumnSplit
 from inspire_d2.errors import InputError
 
 
@@ -61,6 +63,17 @@ def test_columns_go_by_their_names(tmp_path: Path) -> None:
     assert [pair.attributes for pair in pairs] == [{"patient": "P", "Unit": u} for u in "ab"]
     (sentence,) = leak_warnings({"train": pairs[:1], "val": pairs[1:]})
     assert "1 of 1 values of patient (P)" in sentence
+    parts = ColumnSplit("Unit", ("b",)).divide(pairs, Problems(tmp_path))
+    assert [pair.name for pair in parts["val"]] == ["n001"]
+    with pytest.raises(InputError, match="Sequence|sequence"):
+        problems = Problems(tmp_path)
+        ColumnSplit("Sequence", ("b",)).divide(pairs, problems)
+        problems.raise_if_any()
+    assert ColumnSplit("Patient", ("P",)).column == "patient"
+    # Two columns of one name stay apart.
+    (tmp_path / "index.csv").write_text("name,patient,Patient\nn000,P,old\nn001,Q,young\n")
+    pairs, _ = read_index(make(2), tmp_path / "index.csv")
+    assert pairs[0].attributes == {"patient": "P", "Patient": "old"}
 
 
 def test_ragged_index(tmp_path: Path) -> None:

@@ -43,11 +43,13 @@ def test_brats_names(tmp_path: Path, folder: str, pattern: str, parts: str) -> N
     assert case.channels == ("t1", "t1ce", "t2", "flair")
     assert case.images == tuple(tmp_path / file for file in files[:4])
     assert case.labels == (tmp_path / files[4],)
-    (tmp_path / "index.csv").write_text(f"name,patient\n{name},P\n")
-    assert find("brats", tmp_path)[0].patient == "P"
-    (tmp_path / "index.csv").write_text("name,patient\nz,P\n")
+    index = tmp_path / "index.csv"
+    index.write_text(f"name,patient\n{name},P\n")
+    assert find("brats", tmp_path, index=index)[0].patient == "P"
+    index.write_text("name,patient\nz,P\n")
     with pytest.raises(InputError, match=r"cases that the index does not name \(1\): "):
-        find("brats", tmp_path)
+        find("brats", tmp_path, index=index)
+    assert len(find("brats", tmp_path)) == 1  # there it may be anything
 
 
 def test_brats_problems_are_all_named(tmp_path: Path) -> None:
@@ -165,6 +167,8 @@ def test_folders(tmp_path: Path) -> None:
     assert y.labels == (tmp_path / "l/y_seg.nii",)
     (tmp_path / "index.csv").write_text("name,patient\nx,P1\ny,P1\n")
     assert {case.patient for case in find("folders", tmp_path, **folders)} == {"P1"}
+    (tmp_path / "index.csv").write_text("name,patient\nothers,P1\n")  # those trained on
+    assert len(find("folders", tmp_path, images=tmp_path / "i", labelled=False)) == 2
     (tmp_path / "i/y_0001.nii.gz").unlink()
     touch(tmp_path, ["l/z.nii", "l/x_label.nii.gz"])
     with pytest.raises(InputError) as error:
