@@ -100,7 +100,9 @@ def prepare(args: argparse.Namespace, start: Start) -> "DictConfig":
     cfg = load_config(args.config_file, args.opts)
     check_saveable(cfg)
     check_train_options(cfg)
-    start.watch(cfg.train.output_dir)
+    # A score's log and config stand beside its results, not over those of the training.
+    scores_dir = os.path.join(cfg.train.output_dir, "evaluation")
+    start.watch(scores_dir if args.eval_only else cfg.train.output_dir)
     resolve_device(cfg.train.device)
     check_processes(args, cfg)
     if args.resume and not args.eval_only:
@@ -123,10 +125,8 @@ def prepare(args: argparse.Namespace, start: Start) -> "DictConfig":
             cfg.train.init_checkpoint = args.init_checkpoint  # its config says what was scored
     check_datasets(cfg, ("test",) if args.eval_only else ("train", "test"))
     if args.eval_only:
-        # A score's log and config stand beside its results, not over those of the training.
-        cfg.train.output_dir = os.path.join(cfg.train.output_dir, "evaluation")
+        cfg.train.output_dir = scores_dir
     check_output_dir(cfg.train.output_dir, resume=args.resume or args.eval_only)
-    start.watch(cfg.train.output_dir)
     return cfg
 
 

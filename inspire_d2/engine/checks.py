@@ -42,14 +42,18 @@ _TRAIN_MAPPINGS = {
     "amp": (("enabled",), ()),
     "lr_scaling": (("enabled", "batch_size"), ()),
     "dist": ((), ("port", "backend", "timeout_s")),
-    "tta": (("enabled", "wrapper"), ()),
+    "tta": (("enabled",), ("wrapper",)),
 }
 _TRAIN_KEYS = (
     *("output_dir", "init_checkpoint", "device", "seed", "max_iter", "log_period", "eval_period"),
     *("checkpointer", "checkpoint", "amp", "ddp"),
 )
-# Configs saved before they came lack the first; the last is default_setup's.
-_OPTIONAL_TRAIN_KEYS = ("lr_scaling", "channels_last", "dist", "tta", "cudnn_benchmark")
+# Configs saved before they came lack the first; the last are default_setup's.
+_OPTIONAL_TRAIN_KEYS = (
+    *("lr_scaling", "channels_last", "dist", "tta"),
+    *("cudnn_benchmark", "float32_precision"),
+)
+_PRECISIONS = ("highest", "high", "medium")
 # What whole numbers must be at least
 _WHOLE = {
     "train.max_iter": 1,
@@ -223,10 +227,12 @@ def check_train_options(cfg: DictConfig) -> None:
             raise InputError(
                 f"{section} of the config lacks {', '.join(lacking)}: begin with {model}."
             )
-    _check_known("train of the config", cfg.train, (*_TRAIN_KEYS, *_OPTIONAL_TRAIN_KEYS))
+    text = str(OmegaConf.to_container(cfg, resolve=False))
+    own = [key for key in cfg.train if re.search(rf"\$\{{[^}}]*\b{re.escape(str(key))}\b", text)]
+    _check_known("train of the config", cfg.train, (*_TRAIN_KEYS, *_OPTIONAL_TRAIN_KEYS, *own))
     for key, (needed, optional) in _TRAIN_MAPPINGS.items():
         node = cfg.train.get(key)
-        if node is None and key not in _TRAIN_KEYS:
+        if not node and key not in _TRAIN_KEYS:
             continue
         if not isinstance(node, DictConfig) or not set(needed) <= set(node):
             raise InputError(
@@ -249,6 +255,16 @@ def check_train_options(cfg: DictConfig) -> None:
     if not (type(cfg.train.seed) is int and cfg.train.seed <= _MAX_SEED):
         raise InputError(
             f"train.seed={cfg.train.seed!r} must be a whole number of at most {_MAX_SEED}."
+        )
+    precision = cfg.train.get("float32_precision")
+    if precision and precision not in _PRECISIONS:
+        raise InputError(
+            f"train.float32_precision={precision!r}: take one of {', '.join(_PRECISIONS)}."
+        )
+    tta = cfg.train.get("tta")
+    if tta and tta.enabled and "wrapper" not in tta:
+        raise InputError(
+            "train.tta.enabled=True needs train.tta.wrapper: see configs/common/tta.py."
         )
     if cfg.train.get("lr_scaling"):
         _check_whole(cfg, "train.lr_scaling.batch_size", 1, optional=True)

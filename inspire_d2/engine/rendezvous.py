@@ -55,7 +55,7 @@ def meet(machines: Machines) -> Iterator[str]:
 
     Raises:
         InputError: the port is taken; a machine does not come in time; one belongs to another run,
-            has another config, or comes twice.
+            has another config or other numbers of machines and processes, or comes twice.
     """
     host, port = _split(machines.address)
     port = port or machines.port
@@ -176,8 +176,8 @@ def _join(host: str, port: int, machines: Machines) -> TCPStore:
     identity = store.get("identity").decode()
     if identity != machines.identity:
         raise InputError(
-            f"{this}: the run at {address} is another one, or has another config "
-            f"({identity}, not {machines.identity})."
+            f"{this}: the run at {address} is another one, or has another config or other "
+            f"--num-machines and --num-gpus ({identity}, not {machines.identity})."
         )
     if store.add(f"machine {machines.rank}", 1) != 1:
         raise InputError(f"{this}: machine {machines.rank} has come to {address} already.")

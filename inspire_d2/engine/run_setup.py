@@ -4,6 +4,7 @@ import argparse
 import copy
 import logging
 
+import torch
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -25,4 +26,6 @@ def set_up_run(cfg: DictConfig, args: argparse.Namespace) -> logging.Logger:
     without_folder = copy.deepcopy(cfg)
     without_folder.train.output_dir = None
     default_setup(without_folder, args)
+    if precision := cfg.train.get("float32_precision"):  # not every default_setup reads it
+        torch.set_float32_matmul_precision(precision)
     return setup_logger(distributed_rank=rank, name="inspire_d2")

@@ -141,8 +141,8 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> OrderedDict[str, Any]:
         if tells_of_memory(error):
             raise InputError(
                 "memory ran out while scoring: lower dataloader.test.num_workers or the images' "
-                "sizes in dataloader.test.mapper. What was trained is kept: go on with --resume, "
-                "or score the last checkpoint with --eval-only."
+                "sizes in dataloader.test.mapper. The checkpoints before it are kept; a training "
+                "goes on from the last with --resume."
             ) from error
         raise
     if not comm.is_main_process():

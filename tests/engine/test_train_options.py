@@ -13,7 +13,7 @@ CONFIG = "configs/polyp/demo_mask_rcnn_inspire.py"
 def changed(line: str) -> DictConfig:
     """Return a config that a line of one's own has changed."""
     cfg = load_config(CONFIG)
-    exec(line, {"train": cfg.train, "dataloader": cfg.dataloader})
+    exec(line, dict(cfg.items()))
     return cfg
 
 
@@ -46,7 +46,8 @@ def changed(line: str) -> DictConfig:
         ("train.checkpoint = {}", "train.checkpoint={} must be a mapping of the keys"),
         ("train.dist.prt = 1", "train.dist has prt, which nothing reads; did you mean port?"),
         ("train.dist = 5", "train.dist=5 must be a mapping of the keys"),
-        ("train.tta = dict(enabled=True)", "must be a mapping of the keys"),
+        ("train.tta = dict(enabled=True)", "train.tta.enabled=True needs train.tta.wrapper"),
+        ("train.float32_precision = 'low'", "float32_precision='low': take one of highest, high"),
         ("train.ddp.static = True", "train.ddp: got an unexpected keyword argument 'static'"),
         ("train.fantasy = 5", "has fantasy, which nothing reads; take from output_dir, "),
         ("del train.amp", "train of the config lacks amp: begin with configs/common/train.py"),
@@ -71,6 +72,10 @@ def test_what_training_cannot_do_is_told(line: str, sentence: str) -> None:
         "train.cudnn_benchmark = True",
         "train.ddp.gradient_as_bucket_view = True",
         "train.dist = dict(port=5000)",
+        "train.tta = dict(enabled=False)",
+        "train.lr_scaling = False",
+        "train.float32_precision = 'high'",
+        "train.warmup = 5; lr_multiplier.warmup_length = '${train.warmup}'",
         "del train.dist",
     ],
 )
