@@ -1,5 +1,6 @@
 """Which cases are shown with pictures, and what stands below each."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -85,7 +86,13 @@ def row_id(case: Case) -> str:
 def labels_of(case: Case, subject: Subject) -> list[str]:
     """Return what stands at each prediction in the picture: of several classes their names."""
     name = namer(subject)
-    return [f"{name(one)} {one.score:.2f}".strip() for one in case.predicted]
+    return [f"{_drawable(name(one), one)} {one.score:.2f}".strip() for one in case.predicted]
+
+
+def _drawable(name: str, thing: Thing) -> str:
+    """Return a name in ASCII, all that OpenCV draws: its letters without accents, or a number."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
+    return plain or (f"class {thing.category}" if name else "")
 
 
 def namer(subject: Subject) -> Callable[[Thing], str]:

@@ -1,5 +1,6 @@
 """The page about two runs that were scored on the same images."""
 
+import operator
 from collections.abc import Callable, Sequence
 
 from inspire_d2.engine.run_folder import run_names
@@ -182,14 +183,20 @@ def _metrics_table(ours: Subject, theirs: Subject, *, same_set: bool) -> Table |
     return plain_table(head, rows, "All figures of both", note=note, sortable=len(rows) > 12)
 
 
+def _score(ours: Subject, theirs: Subject) -> Callable[[Case], float]:
+    """Return what cases of both runs are compared by: Dice where both have it, else F1."""
+    return operator.attrgetter("dice" if _both_polyps(ours, theirs) else "f1")
+
+
 def _errors(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> Section:
     section = Section("errors", "Where they differ")
     polyps = _both_polyps(ours, theirs)
+    value = _score(ours, theirs)
     points = [
         Point(
-            b.score,
-            a.score,
-            f"{a.item.name}: {ours.name} {a.score:.3f}, {theirs.name} {b.score:.3f}",
+            value(b),
+            value(a),
+            f"{a.item.name}: {ours.name} {value(a):.3f}, {theirs.name} {value(b):.3f}",
             f"#{row_id(a)}",
         )
         for a, b in pairs
@@ -221,11 +228,12 @@ def _errors(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> Section:
 def _pictures(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> Section:
     section = Section("cases", "Cases that differ most")
     pairs = [pair for pair in pairs if all(case.detailed for case in pair) and pair[0].num_true]
-    pairs = sorted(pairs, key=lambda pair: pair[0].score - pair[1].score)
+    value = _score(ours, theirs)
+    pairs = sorted(pairs, key=lambda pair: value(pair[0]) - value(pair[1]))
     unread = 0
     for title, chosen in (
-        (f"{ours.name} leads", [p for p in reversed(pairs) if p[0].score > p[1].score][:SHOWN]),
-        (f"{theirs.name} leads", [p for p in pairs if p[0].score < p[1].score][:SHOWN]),
+        (f"{ours.name} leads", [p for p in reversed(pairs) if value(p[0]) > value(p[1])][:SHOWN]),
+        (f"{theirs.name} leads", [p for p in pairs if value(p[0]) < value(p[1])][:SHOWN]),
     ):
         cards = [card for pair in chosen if (card := _card(pair, ours, theirs))]
         unread += len(chosen) - len(cards)
@@ -248,7 +256,8 @@ def _card(pair: Pair, ours: Subject, theirs: Subject) -> Card | None:
     for case, subject in zip(pair, (ours, theirs), strict=True):
         drawn = overlay(pixels, item.things, case.predicted, item)
         pictures.append(picture(drawn, f"{item.name}, predictions of {subject.name}"))
-        score = f"Dice {case.dice:.3f}" if case.dice is not None else f"F1 {case.f1:.2f}"
+        polyps = _both_polyps(ours, theirs)
+        score = f"Dice {case.dice:.3f}" if polyps else f"F1 {case.f1:.2f}"
         found = f"{case.num_found} of {case.num_true} found, {case.num_false} false"
         lines.append(f"{subject.name}: {score}, {found}")
     return Card(item.name, f"#{row_id(pair[0])}", lines, pictures)
@@ -265,10 +274,11 @@ def _image_table(pairs: Sequence[Pair], ours: Subject, theirs: Subject) -> Table
     sized = all(a.item.width for a, _ in pairs)
     head += ["truth, % of image"] if sized else []
     rows, ids = [], []
-    for a, b in sorted(pairs, key=lambda pair: pair[0].score - pair[1].score):
-        gap = a.score - b.score
+    value = _score(ours, theirs)
+    for a, b in sorted(pairs, key=lambda pair: value(pair[0]) - value(pair[1])):
+        gap = value(a) - value(b)
         row = [a.item.name, *([a.item.centre] if centres else [])]
-        row += [number(a.score), number(b.score), Cell(f"{gap:+.3f}", gap), a.num_true]
+        row += [number(value(a)), number(value(b)), Cell(f"{gap:+.3f}", gap), a.num_true]
         row += [a.num_found, b.num_found, a.num_false, b.num_false]
         rows.append([*row, *([percent(a.truth_share, 2)] if sized else [])])
         ids.append(row_id(a))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from inspire_d2.data.coco_json import check_writable
 from inspire_d2.errors import InputError
 from inspire_d2.report import about
 from inspire_d2.report.blocks import Figure, Page, Section, Text
@@ -54,6 +55,7 @@ def write_report(
         raise InputError(f"{output} is a folder: name a file.")
     if output.exists() and not force:
         raise InputError(f"{output} is there already: take --force, or another --output.")
+    check_writable(output.absolute().parent)  # before what may take long
     subject = gather(run, checkpoint=checkpoint, device=device, may_predict=may_predict)
     if other is None:
         page = describe(subject)

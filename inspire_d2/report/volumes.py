@@ -58,10 +58,12 @@ def compare_volumes(ours: Subject, theirs: Subject) -> Section | None:
     head = [ours.name, theirs.name, "difference", "95 % interval"]
     rows = []
     for region in dict.fromkeys(a["region"] for a, _ in pairs):
-        mine = [(a["dice"], b["dice"]) for a, b in pairs if a["region"] == region]
-        left, right = ([one[k] for one in mine] for k in (0, 1))
+        left, right = _patient_means([pair for pair in pairs if pair[0]["region"] == region])
         rows.append([region, *difference_cells(left, right)])
-    note = "Paired percentile bootstrap over cases, of which few make the interval too narrow."
+    note = (
+        "Means over patients; a patient's figure is the mean of its volumes. Paired percentile "
+        "bootstrap over patients, of whom few make the interval too narrow."
+    )
     section.add(plain_table(["region", *head], rows, "Dice", note=note))
     points = [
         Point(b["dice"], a["dice"], f"{a['case']}, {a['region']}", f"#{_row_id(k)}")
@@ -90,6 +92,15 @@ def compare_volumes(ours: Subject, theirs: Subject) -> Section | None:
     ids = [_row_id(k) for k in range(len(rows))]
     section.add(plain_table(head, rows, "Dice of every case", sortable=True, ids=ids))
     return section
+
+
+def _patient_means(pairs: Sequence[tuple[Row, Row]]) -> list[list[float]]:
+    """Return each run's mean Dice of each patient, whose volumes are no evidence of their own."""
+    patients: dict[str, list[tuple[float, float]]] = {}
+    for a, b in pairs:
+        patients.setdefault(a["patient"], []).append((a["dice"], b["dice"]))
+    means = [np.mean(dice, axis=0) for dice in patients.values()]
+    return [[float(mean[run]) for mean in means] for run in (0, 1)]
 
 
 def difference_cells(ours: Sequence[float], theirs: Sequence[float], decimals: int = 3) -> list:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from inspire_d2.engine.config import load_config, save_config
+from inspire_d2.errors import InputError
 from inspire_d2.report import write_report
+from inspire_d2.report.cards import _drawable
+from inspire_d2.report.truth import Thing
 
 from ..browser import contrast_of
 from .runs import HOSTILE, HOSTILE_CENTRE, write_run
@@ -223,6 +226,30 @@ def test_runs_of_other_thresholds(browser, runs: tuple[Path, Path], tmp_path: Pa
         assert "0.05 or more of other" in tab.inner_text("header table")
 
 
+def test_a_run_without_dice_is_compared_by_f1(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """The same predictions: neither leads anywhere."""
+    copy = shutil.copytree(runs[0], tmp_path / "other")
+    cfg = load_config(str(copy / "config.yaml"))
+    evaluators = cfg.dataloader.evaluator.evaluators
+    kept = [one for one in evaluators if not str(one._target_).endswith("PolypEvaluator")]
+    assert len(kept) < len(evaluators)
+    cfg.dataloader.evaluator.evaluators = kept
+    save_config(cfg, str(copy / "config.yaml"))
+    path, _ = write_report(runs[0], copy, output=tmp_path / "page.html")
+    page = path.read_text()
+    assert "F1 of each image in both runs" in page
+    assert "+0.000" in page and " leads</h" not in page
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_predicted(
+    runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inspire_d2.report.page.gather", lambda *_, **__: pytest.fail("predicts"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(runs[0], output=tmp_path / "file" / "page.html")
+
+
 def test_runs_of_one_name_are_told_apart(browser, runs: tuple[Path, Path], tmp_path: Path) -> None:
     folders = [shutil.copytree(run, tmp_path / f"fold{k}" / "seed0") for k, run in enumerate(runs)]
     path, _ = write_report(*folders)
@@ -253,6 +280,13 @@ def test_image_that_cannot_be_read_is_noted(runs: tuple[Path, Path], tmp_path: P
     (note,) = [note for note in notes if "cannot be read" in note]
     assert 0 < int(note.split()[0]) <= 10 and note.endswith("pictures are left out.")
     assert "data:image/jpeg" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"), [("Adénome", "Adenome"), ("腺瘤", "class 7"), ("polyp", "polyp"), ("", "")]
+)
+def test_labels_are_what_can_be_drawn(name: str, drawn: str) -> None:
+    assert _drawable(name, Thing(7, [0, 0, 1, 1], None, 0.5)) == drawn
 
 
 def test_several_classes_without_dice(browser, runs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -52,6 +52,21 @@ def test_cases_that_are_not_compared_are_named(run) -> None:
     assert "not scored on the same set" not in same
 
 
+def test_patients_count_once_however_many_volumes_they_have(run) -> None:
+    """Ours leads in the three volumes of one patient, and is behind in two patients."""
+    volumes = [("a1", "a"), ("a2", "a"), ("a3", "a"), ("b", "b"), ("c", "c")]
+    ours, theirs = (
+        [
+            row(case, dice) | {"patient": patient}
+            for (case, patient), dice in zip(volumes, all_dice, strict=True)
+        ]
+        for all_dice in ((0.8, 0.8, 0.8, 0.2, 0.2), (0.7, 0.7, 0.7, 0.3, 0.3))
+    )
+    page = page_of(run("ours", ours), run("theirs", theirs))
+    assert "-0.033" in page and "+0.020" not in page  # (0.1 - 0.1 - 0.1) / 3, not (0.3 - 0.2) / 5
+    assert "bootstrap over patients" in page
+
+
 @pytest.mark.parametrize("rows", [[{"case": "a", "dice": 0.5}], {"a": 1}, [1, 2]])
 def test_rows_of_another_kind_are_refused(run, rows: Any) -> None:
     with pytest.raises(InputError, match="volume_per_case.json is not what VolumeEvaluator writes"):
