@@ -10,7 +10,7 @@ from .config import load_config
 
 __all__ = ["Scores", "find_scores", "run_names"]
 
-EVALUATION, CONFIG = "evaluation.json", "config.yaml"
+EVALUATION, SEVERAL, CONFIG = "evaluation.json", "scores.json", "config.yaml"
 
 
 class Scores(NamedTuple):
@@ -28,22 +28,32 @@ def find_scores(run: Path, cfg: DictConfig) -> Scores:
         InputError: the config of --eval-only cannot be read.
     """
     own, other = run / EVALUATION, run / "evaluation" / EVALUATION
+    several = other.with_name(SEVERAL)
+    if several.is_file() and _written(several) > max(_written(own), _written(other)):
+        note = f"{several} holds newer scores, of several checkpoints, which are left out."
+        return Scores(run, cfg, note)
     if not other.is_file():
         return Scores(run, cfg, "")
-    if own.is_file() and other.stat().st_mtime <= own.stat().st_mtime:
+    if _written(other) <= _written(own):
         note = f"{other} holds older scores, of --eval-only, which are left out."
         return Scores(run, cfg, note)
     config = other.with_name(CONFIG)
+    if config.is_file() and _written(config) > _written(other):
+        note = f"{other} is left out: a later scoring there has not come to its end."
+        return Scores(run, cfg, note)
     theirs = load_config(str(config)) if config.is_file() else cfg
     note = f"The scores are those of --eval-only in {other.parent}"
     checkpoint = theirs.train.get("init_checkpoint")
-    # Of several checkpoints at once, and from before it was kept, it is what training starts from;
-    # a config that is newer is that of a scoring that has not come to its end.
-    known = checkpoint and checkpoint != cfg.train.get("init_checkpoint")
-    if known and config.stat().st_mtime <= other.stat().st_mtime:
+    # Of runs from before it was kept, it is what training starts from.
+    if checkpoint and checkpoint != cfg.train.get("init_checkpoint"):
         note += f", of checkpoint {checkpoint}"
     note += f"; {own} is older, and left out." if own.is_file() else "."
     return Scores(other.parent, theirs, note)
+
+
+def _written(file: Path) -> float:
+    """Return when a file was written; 0 where there is none."""
+    return file.stat().st_mtime if file.is_file() else 0.0
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:

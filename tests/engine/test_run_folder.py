@@ -41,16 +41,27 @@ def test_the_checkpoint_that_was_scored_is_named(tmp_path: Path, seconds: int) -
     cfg = load_config(CONFIG)
     save_config(cfg, str(config))
     os.utime(config, (seconds, seconds))
-    assert (
-        ", of checkpoint" not in find_scores(tmp_path, cfg).note
-    )  # it is what training began with
+    # It is what training began with.
+    assert ", of checkpoint" not in find_scores(tmp_path, cfg).note
     overrides = ["train.init_checkpoint=other/model.pth", "dataloader.test.dataset.name=foreign"]
     save_config(load_config(CONFIG, overrides), str(config))
     os.utime(config, (seconds, seconds))
-    _, theirs, note = find_scores(tmp_path, cfg)
-    assert theirs.dataloader.test.dataset.name == "foreign"
-    # A newer config is of a scoring that was stopped.
-    assert ("of checkpoint other/model.pth" in note) == (seconds == 150)
+    folder, theirs, note = find_scores(tmp_path, cfg)
+    if seconds == 150:
+        assert folder.name == "evaluation" and "of checkpoint other/model.pth" in note
+        assert theirs.dataloader.test.dataset.name == "foreign"
+    else:  # A newer config is of a scoring that was stopped, or of several checkpoints.
+        assert (folder, theirs) == (tmp_path, cfg) and "has not come to its end" in note
+
+
+def test_scores_of_several_checkpoints_are_told(tmp_path: Path) -> None:
+    cfg = load_config(CONFIG)
+    write(tmp_path / "evaluation.json", 100)
+    write(tmp_path / "evaluation" / "scores.json", 200)
+    folder, _, note = find_scores(tmp_path, cfg)
+    assert folder == tmp_path and "newer scores, of several checkpoints, which are left out" in note
+    write(tmp_path / "evaluation" / "evaluation.json", 300)
+    assert find_scores(tmp_path, cfg).folder.name == "evaluation"
 
 
 def test_runs_are_told_apart(tmp_path: Path) -> None:
