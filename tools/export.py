@@ -118,11 +118,13 @@ def read_images(paths: list[str] | None, predictor: "Predictor") -> list["np.nda
     """Return the images to check on, RGB; raises InputError where there are none."""
     from detectron2.config import instantiate
 
+    from inspire_d2.engine.checks import check_datasets
     from inspire_d2.predictor import read_image
     from inspire_d2.visualization.grid import spread
 
     if paths is None:
         try:
+            check_datasets(predictor.cfg, ("test",))
             items = instantiate(predictor.cfg.dataloader.test.dataset)
         except InputError as error:
             raise InputError(

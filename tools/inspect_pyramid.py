@@ -102,8 +102,10 @@ def test_images(cfg: Any, count: int) -> list[dict[str, Any]]:
     """Return ``count`` images of the run's test set that have an annotation, evenly spaced."""
     from detectron2.config import instantiate
 
+    from inspire_d2.engine.checks import check_datasets
     from inspire_d2.visualization.grid import spread
 
+    check_datasets(cfg, ("test",))
     dicts = [item for item in instantiate(cfg.dataloader.test.dataset) if item.get("annotations")]
     if not dicts:
         raise InputError("the run's test set has no image with an annotation: name --images.")

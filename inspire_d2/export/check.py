@@ -30,9 +30,10 @@ class Differences:
         self.box = max(self.box, found.get("box", 0.0))
         self.score = max(self.score, found["score"])
         self.mask_iou = min(self.mask_iou, found.get("mask_iou", 1.0))
-        if found.get("box", 0.0) > BOX:
+        # NaN is neither above nor below.
+        if not found.get("box", 0.0) <= BOX:
             self.problems.append(f"{name}: boxes differ by {found['box']:.2g} pixels")
-        if found["score"] > SCORE:
+        if not found["score"] <= SCORE:
             self.problems.append(f"{name}: scores differ by {found['score']:.2g}")
         if found.get("mask_iou", 1.0) < IOU:
             self.problems.append(f"{name}: masks have an IoU of {found['mask_iou']:.4f}")
@@ -77,6 +78,9 @@ def _compare_detections(
         return
     # In pairs, as those of nearly equal scores may have changed places.
     boxes = expected.pred_boxes.tensor.numpy()
+    if not (np.isfinite(boxes).all() and np.isfinite(found["boxes"]).all()):
+        total.problems.append(f"{name}: boxes that are not finite")
+        return
     apart = np.abs(boxes[:, None] - found["boxes"][None]).max(axis=2)
     other_class = expected.pred_classes.numpy()[:, None] != found["classes"][None]
     ours, theirs = linear_sum_assignment(apart + 1e6 * other_class)

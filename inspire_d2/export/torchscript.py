@@ -13,7 +13,8 @@ class Session:
     """Run an exported model.ts in place of onnxruntime: ``Model(folder, Session(file))``."""
 
     def __init__(self, path: Path) -> None:
-        self._graph = torch.jit.load(str(path))
+        with open(path, "rb") as file:  # torch takes no name that is not UTF-8
+            self._graph = torch.jit.load(file)
 
     @torch.no_grad()
     def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:

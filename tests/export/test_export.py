@@ -186,6 +186,19 @@ def test_differences_are_found(
     assert result.problems == ([] if problem is None else [f"40x40: {problem}"])
 
 
+def test_nan_is_a_difference() -> None:
+    images = [np.zeros((40, 40, 3))]
+    whole, nan = np.full((40, 40), 0.5, np.float32), np.full((40, 40), np.nan, np.float32)
+    for pair in ((whole, nan), (nan, whole), (nan, nan)):
+        result = compare(lambda _, one=pair[0]: one, lambda _, one=pair[1]: one, images)
+        assert result.problems == ["40x40: scores differ by nan"]
+    expected = instances([[2.0, 2, 20, 20]], 0.8, slice(0, 20))
+    found = {"boxes": np.full((1, 4), np.nan), "scores": np.array([0.8]), "classes": np.array([0]),
+             "masks": expected.pred_masks.numpy()}  # fmt: skip
+    result = compare(lambda _: expected, lambda _: found, images)
+    assert result.problems == ["40x40: boxes that are not finite"]
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run's folder, and an image to check on."""
