@@ -117,9 +117,10 @@ def prepare_folder(folder: Path) -> None:
             raise InputError(
                 f"--output {folder} holds files that this tool has not made: name another."
             )
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        (folder / MARKER).touch()
+        place = folder.resolve()  # a link stays, what it leads to is emptied
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        (place / MARKER).touch()
     except OSError as error:
         raise InputError(f"--output {folder}: {error.strerror}.") from error
 

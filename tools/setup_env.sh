@@ -10,6 +10,7 @@
 # Each part leaves a stamp with all it depends on, so a second call does only what
 # changed. May be interrupted at any point and run again. Exit code 2: one line says what is wrong.
 set -euo pipefail
+unset CDPATH  # cd would look there, too
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 unset PYTHONPATH PYTHONHOME  # packages of another installation must not count as installed here
 

@@ -1,5 +1,6 @@
 # Sourced by slurm_train.sh and slurm_test.sh: their environment variables, and the call of srun.
 calls=0
+unset CDPATH  # cd would look there, too
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 die() {

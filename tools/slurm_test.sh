@@ -8,7 +8,7 @@
 # results go to the config's train.output_dir, into evaluation/.
 set -uo pipefail
 # shellcheck source=tools/slurm_common.sh
-. "$(dirname "${BASH_SOURCE[0]}")/slurm_common.sh"
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/slurm_common.sh"
 
 [[ $# -ge 4 ]] || usage
 partition=$1 name=$2 config=$3 checkpoint=$4

@@ -22,7 +22,7 @@
 # checkpoint takes longer, have SRUN_ARGS ask for a signal before the time limit, as above.
 set -uo pipefail
 # shellcheck source=tools/slurm_common.sh
-. "$(dirname "${BASH_SOURCE[0]}")/slurm_common.sh"
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/slurm_common.sh"
 
 [[ $# -ge 4 ]] || usage
 partition=$1 name=$2 config=$3 work_dir=$4

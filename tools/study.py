@@ -110,7 +110,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "val.json, as datasets/prepare_polyps.py writes them",
     )  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, help="default: runs/study, with --quick runs/study_quick"
+        "--output",
+        type=Path,
+        help="default: runs/study, with another --task and with --quick runs/study_TASK_quick",
     )
     parser.add_argument("--centres", nargs="+", help="each held out in turn (default: C1 C2 C4)")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2")
@@ -132,7 +134,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args(argv)
     if args.output is None:
-        args.output = Path("runs/study_quick" if args.quick else "runs/study")
+        task = f"_{args.task}" if args.task != "semantic" else ""
+        args.output = Path(f"runs/study{task}{'_quick' if args.quick else ''}")
     if args.splits and args.centres:
         parser.error("--centres are PolypGen's; --splits takes their place")
     defaults = {"centres": ["C1", "C2", "C4"], "seeds": [0, 1, 2], "iterations": None}

@@ -163,7 +163,8 @@ def _compose(pairs: list[tuple[str, np.ndarray]], columns: int, score_threshold:
     FigureCanvasAgg(figure)
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
-        figure.text(x / width, y / height, text, va="center", **style)
+        # File names may hold what Matplotlib takes for formulae.
+        figure.text(x / width, y / height, text, va="center", parse_math=False, **style)
 
     header = height - _HEADER / 2
     truth = tuple(c / 255 * 0.75 for c in TRUTH_COLOUR)

@@ -106,6 +106,15 @@ def test_what_is_told(
     assert counts["while a checkpoint was written"] == counts["of the launcher"] == done - 1
 
 
+def test_a_link_to_the_output_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "out").symlink_to("scratch")
+    for _ in range(2):
+        faults.prepare_folder(tmp_path / "out")
+        (tmp_path / "scratch" / "left").touch()
+    assert (tmp_path / "out").is_symlink()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

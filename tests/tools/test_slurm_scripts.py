@@ -168,8 +168,18 @@ def test_scripts_refuse_in_a_sentence(cluster, script):
 def test_scripts_refuse_where_there_is_no_srun(cluster, tmp_path, script):
     programs = tmp_path / "no slurm"
     programs.mkdir()
-    for name in ("bash", "dirname"):
+    for name in ("bash", "dirname", "readlink"):
         (programs / name).symlink_to(shutil.which(name))
     result = cluster.run(script, "part", "job", "a.py", "b", PATH=str(programs))
     assert result.returncode == 2
     assert result.stderr.startswith("error: srun is not to be found")
+
+
+def test_scripts_are_found_from_anywhere(cluster, tmp_path):
+    (tmp_path / "elsewhere" / "tools").mkdir(parents=True)
+    link = tmp_path / "train.sh"
+    link.symlink_to(ROOT / "tools/slurm_train.sh")
+    words = ["part", "job", "a.py", cluster.work_dir]
+    result = cluster.run(link, *words, CDPATH=f"{tmp_path}/elsewhere:.", PYTHON="py")
+    assert result.returncode == 0, result.stderr
+    assert f"{ROOT}/train_net.py" in cluster.calls()[0]

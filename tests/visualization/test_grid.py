@@ -82,6 +82,15 @@ def test_sheet_holds_truth_on_the_left_and_predictions_on_the_right(scene, tmp_p
     assert (np.abs(outside.astype(int) - 128) <= 2).all()
 
 
+def test_names_that_are_no_formulae(scene, tmp_path):
+    dicts, predictions = scene
+    odd = tmp_path / "a$1_$2^.png"
+    (tmp_path / "image_0.png").rename(odd)
+    dicts[0]["file_name"] = str(odd)
+    prediction_grid(dicts[:1], predictions, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").exists()
+
+
 def test_low_scores_are_not_drawn(scene, tmp_path):
     dicts, _ = scene
     output = tmp_path / "grid.png"
