@@ -67,8 +67,9 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
         fit_to_device(cfg.train, device)
     config_file = os.path.join(cfg.train.output_dir, "config.yaml")
     save = functools.partial(save_config, copy.deepcopy(cfg), config_file)
-    # The run's own config is replaced by one that it goes on with, not by one that it refuses.
-    goes_on = args.resume and not args.eval_only and os.path.isfile(config_file)
+    # The run's own config is replaced by one that it goes on with, not by one that it refuses, and
+    # that of earlier scores with them.
+    goes_on = args.eval_only or (args.resume and os.path.isfile(config_file))
     if comm.is_main_process() and comm.get_world_size() > 1:
         keep_rank_lock(cfg.train.output_dir)
     if comm.is_main_process() and not goes_on:
@@ -77,7 +78,7 @@ def main(args: argparse.Namespace, cfg: "DictConfig") -> None:
     if args.eval_only and args.checkpoints:
         score_checkpoints(cfg, args.checkpoints)
     elif args.eval_only:
-        run_evaluation(cfg, args.init_checkpoint)
+        run_evaluation(cfg, args.init_checkpoint, ready=save)
     else:
         run_training(cfg, resume=args.resume, ready=save if goes_on else None)
 

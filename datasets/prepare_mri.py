@@ -29,7 +29,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--root", type=Path, help="the data set's folder")
     add("--images", type=Path, help="layout folders: the NIfTI images, if not ROOT/images")
     add("--labels", type=Path, help="layout folders: the label files, if not ROOT/labels")
-    add("--index", type=Path, help="csv with name and patient (default: ROOT/index.csv, if there)")
+    add("--index", type=Path,
+        help="csv with name and patient (lgg, folders: by default ROOT/index.csv)")  # fmt: skip
     add("--output", type=Path, help="where the prepared set goes (default: ROOT/prepared)")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--val-ratio", type=float, help="share of the patients for val.json, e.g. 0.2")

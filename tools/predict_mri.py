@@ -97,6 +97,7 @@ def predict_all(args: argparse.Namespace) -> None:
         images=args.images,
         labelled=False,
         channels=about["channels"],
+        parted=False,
     )
     if not cases:
         problems.raise_if_any()

@@ -7,8 +7,10 @@
 # CHECKPOINT is a file or a quoted glob. The environment variables are those of slurm_train.sh. The
 # results go to the config's train.output_dir, into evaluation/.
 set -uo pipefail
+script=${BASH_SOURCE[0]}
+[[ ! -L $script ]] || script=$(readlink -f "$script")
 # shellcheck source=tools/slurm_common.sh
-. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/slurm_common.sh"
+. "$(dirname "$script")/slurm_common.sh"
 
 [[ $# -ge 4 ]] || usage
 partition=$1 name=$2 config=$3 checkpoint=$4

@@ -21,8 +21,10 @@
 # From SIGTERM to SIGKILL a cluster gives KillWait or GraceTime, often 30 seconds. Where writing a
 # checkpoint takes longer, have SRUN_ARGS ask for a signal before the time limit, as above.
 set -uo pipefail
+script=${BASH_SOURCE[0]}
+[[ ! -L $script ]] || script=$(readlink -f "$script")
 # shellcheck source=tools/slurm_common.sh
-. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/slurm_common.sh"
+. "$(dirname "$script")/slurm_common.sh"
 
 [[ $# -ge 4 ]] || usage
 partition=$1 name=$2 config=$3 work_dir=$4

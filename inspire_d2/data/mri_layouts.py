@@ -68,14 +68,15 @@ def find_cases(
     index: Path | None = None,
     labelled: bool = True,
     channels: Sequence[str] | None = None,
+    parted: bool = True,
 ) -> list[Case]:
     """List the cases of a data set, sorted by name.
 
     ``images`` and ``labels`` name the two folders of the layout "folders" (by default those in
     ``root``); ``index`` is a csv file with the columns name (of a case, for "lgg" of a slice) and
-    patient (of "lgg" and labelled "folders" by default index.csv in ``root``). In the layout
-    "folders", images whose names end in four digits are the channels of a case, but for a model of
-    the ``channels`` "image" alone.
+    patient (of "lgg" and "folders" by default index.csv in ``root``; not of "folders" that are not
+    to be ``parted``, by patients). In the layout "folders", images whose names end in four digits
+    are the channels of a case, but for a model of the ``channels`` "image" alone.
     Cases with missing files go to ``problems``, those without a label only where they must be
     ``labelled``. Folders of volumes that are no case of BraTS are told on stderr. Raises InputError
     when the layout's folders are not there.
@@ -87,8 +88,7 @@ def find_cases(
     if (images or labels) and layout != "folders":
         raise InputError(f"--images and --labels belong to --layout folders, not to {layout}")
     root = Path(os.path.abspath(root))  # links inside it stay as they are named
-    # Slices of LGG are found by it; others' patients only part what is trained on.
-    by_default = layout == "lgg" or (layout == "folders" and labelled)
+    by_default = layout == "lgg" or (layout == "folders" and parted)  # LGG's slices need it
     if index is None and by_default and (root / "index.csv").is_file():
         index = root / "index.csv"
     patients = _read_patients(index) if index is not None else None

@@ -90,28 +90,27 @@ class ColumnSplit:
     column: str
     val_values: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        if self.column.lower() in MEANT_COLUMNS:  # as the index's header is read
-            object.__setattr__(self, "column", self.column.lower())
-
     def divide(self, pairs: Sequence[Pair], problems: Problems) -> dict[str, list[Pair]]:
         known = sorted({column for pair in pairs for column in pair.attributes})
-        if self.column not in known:
-            problems.add("unknown columns", f"{self.column} (known: {first_few(known) or 'none'})")
+        column = self.column
+        if column not in known and column.lower() in MEANT_COLUMNS:
+            column = column.lower()  # as an index's header is read
+        if column not in known:
+            problems.add("unknown columns", f"{column} (known: {first_few(known) or 'none'})")
             return {}
         values = set()
         for pair in pairs:
-            if self.column not in pair.attributes:
+            if column not in pair.attributes:
                 problems.add("images that are not in the index", pair.name)
-            elif not pair.attributes[self.column]:
-                problems.add(f"images without a value of {self.column}", pair.name)
-            values.add(pair.attributes.get(self.column))
+            elif not pair.attributes[column]:
+                problems.add(f"images without a value of {column}", pair.name)
+            values.add(pair.attributes.get(column))
         have = first_few(sorted(value for value in values if value))
         for value in self.val_values:
             if value not in values:
-                problems.add(f"unknown values of {self.column}", f"{value} (known: {have})")
+                problems.add(f"unknown values of {column}", f"{value} (known: {have})")
         return _two_parts(
-            pairs, lambda pair: pair.attributes.get(self.column) not in self.val_values, problems
+            pairs, lambda pair: pair.attributes.get(column) not in self.val_values, problems
         )
 
     def describe(self) -> dict[str, Any]:

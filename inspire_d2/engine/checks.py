@@ -4,7 +4,7 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -227,9 +227,8 @@ def check_train_options(cfg: DictConfig) -> None:
             raise InputError(
                 f"{section} of the config lacks {', '.join(lacking)}: begin with {model}."
             )
-    text = str(OmegaConf.to_container(cfg, resolve=False))
-    own = [key for key in cfg.train if re.search(rf"\$\{{[^}}]*\b{re.escape(str(key))}\b", text)]
-    _check_known("train of the config", cfg.train, (*_TRAIN_KEYS, *_OPTIONAL_TRAIN_KEYS, *own))
+    known = (*_TRAIN_KEYS, *_OPTIONAL_TRAIN_KEYS)
+    _check_known("train of the config", cfg.train, known, {k for k in cfg.train if _refers(cfg, k)})
     for key, (needed, optional) in _TRAIN_MAPPINGS.items():
         node = cfg.train.get(key)
         if not node and key not in _TRAIN_KEYS:
@@ -270,10 +269,22 @@ def check_train_options(cfg: DictConfig) -> None:
         _check_whole(cfg, "train.lr_scaling.batch_size", 1, optional=True)
 
 
-def _check_known(what: str, node: DictConfig, known: Sequence[str]) -> None:
+def _refers(cfg: DictConfig, key: str) -> bool:
+    """Whether a config refers to a key of its ``train``."""
+    texts = [str(OmegaConf.to_container(node, resolve=False)) for node in (cfg, cfg.train)]
+    ways = (r"\$\{train\.", r"\$\{\.+")
+    return any(
+        re.search(rf"{way}{re.escape(str(key))}\b", text)
+        for way, text in zip(ways, texts, strict=True)
+    )
+
+
+def _check_known(
+    what: str, node: DictConfig, known: Sequence[str], others: Collection[str] = ()
+) -> None:
     """Raise InputError where a mapping has a key that nothing reads, such as a mistyped one."""
     for key in map(str, node):
-        if key not in known:
+        if key not in known and key not in others:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"take from {', '.join(known)}."
             raise InputError(f"{what} has {key}, which nothing reads; {hint}")

@@ -25,7 +25,10 @@ def set_up_run(cfg: DictConfig, args: argparse.Namespace) -> logging.Logger:
         setup_logger(cfg.train.output_dir, rank, name=name, configure_stdout=False)
     without_folder = copy.deepcopy(cfg)
     without_folder.train.output_dir = None
+    # Not every default_setup reads it, and none takes None.
+    precision = without_folder.train.pop("float32_precision", None)
     default_setup(without_folder, args)
-    if precision := cfg.train.get("float32_precision"):  # not every default_setup reads it
+    if precision:
         torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = precision != "highest"
     return setup_logger(distributed_rank=rank, name="inspire_d2")

@@ -1,6 +1,7 @@
 """Scoring several checkpoints of one config in one go."""
 
 import copy
+import functools
 import glob
 import json
 import logging
@@ -14,6 +15,7 @@ from tabulate import tabulate
 
 from ..errors import CheckpointError, InputError, first_few
 from .checkpoint_files import replace_file
+from .config import save_config
 from .trainer import run_evaluation, without_nan
 
 __all__ = ["find_checkpoints", "score_checkpoints", "score_table"]
@@ -80,9 +82,12 @@ def score_checkpoints(cfg: DictConfig, paths: Sequence[str]) -> dict[str, Any]:
         logger.info("Checkpoint %d of %d: %s", len(scores) + len(refused) + 1, len(paths), path)
         mine = copy.deepcopy(cfg)
         mine.train.output_dir = os.path.join(output_dir, name)
+        mine.train.init_checkpoint = path  # its config says what was scored
         os.makedirs(mine.train.output_dir, exist_ok=True)
+        config_file = os.path.join(mine.train.output_dir, "config.yaml")
+        ready = functools.partial(save_config, copy.deepcopy(mine), config_file)
         try:
-            scores[path] = run_evaluation(mine, path)
+            scores[path] = run_evaluation(mine, path, ready=ready)
         except CheckpointError as error:
             # No other InputError: of a file that one process reads, which the others wait for.
             logger.error("%s", error)

@@ -107,8 +107,12 @@ def run_training(
     return results
 
 
-def run_evaluation(cfg: DictConfig, checkpoint: str) -> OrderedDict[str, Any]:
+def run_evaluation(
+    cfg: DictConfig, checkpoint: str, *, ready: Callable[[], None] | None = None
+) -> OrderedDict[str, Any]:
     """Score a checkpoint, all of whose tensors must fit, on the config's test set.
+
+    The main process calls ``ready`` when there are scores, before it writes them.
 
     Raises:
         CheckpointError: it does not fit, or cannot be read.
@@ -124,13 +128,16 @@ def run_evaluation(cfg: DictConfig, checkpoint: str) -> OrderedDict[str, Any]:
         # It resizes images itself, from their own size.
         cfg.dataloader.test.mapper.augmentations = []
         tta.wrapper.model = model
-        return evaluate(cfg, build(tta.wrapper, "train.tta.wrapper"))
-    return evaluate(cfg, create_ddp_model(model, **_ddp_options(cfg)))
+        return evaluate(cfg, build(tta.wrapper, "train.tta.wrapper"), ready)
+    return evaluate(cfg, create_ddp_model(model, **_ddp_options(cfg)), ready)
 
 
-def evaluate(cfg: DictConfig, model: nn.Module) -> OrderedDict[str, Any]:
+def evaluate(
+    cfg: DictConfig, model: nn.Module, ready: Callable[[], None] | None = None
+) -> OrderedDict[str, Any]:
     """Score a model on ``dataloader.test``; write ``evaluation.json`` beside its other results.
 
+    The main process calls ``ready`` before that.
     Returns {task: {metric: value}} on the main process, {} elsewhere.
     """
     loader = build(cfg.dataloader.test, "dataloader.test")
@@ -148,6 +155,8 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> OrderedDict[str, Any]:
     if not comm.is_main_process():
         return OrderedDict()
     print_csv_format(results)
+    if ready is not None:
+        ready()
     path = os.path.join(cfg.train.output_dir, "evaluation.json")
     with open(path + ".tmp", "w") as file:
         json.dump(without_nan(results), file, indent=2, allow_nan=False)

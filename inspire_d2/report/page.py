@@ -55,7 +55,8 @@ def write_report(
         raise InputError(f"{output} is a folder: name a file.")
     if output.exists() and not force:
         raise InputError(f"{output} is there already: take --force, or another --output.")
-    check_writable(output.absolute().parent)  # before what may take long
+    if run.is_dir():
+        check_writable(output.absolute().parent)  # before what may take long
     subject = gather(run, checkpoint=checkpoint, device=device, may_predict=may_predict)
     if other is None:
         page = describe(subject)

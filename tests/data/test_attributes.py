@@ -65,15 +65,16 @@ def test_columns_go_by_their_names(tmp_path: Path) -> None:
     assert "1 of 1 values of patient (P)" in sentence
     parts = ColumnSplit("Unit", ("b",)).divide(pairs, Problems(tmp_path))
     assert [pair.name for pair in parts["val"]] == ["n001"]
-    with pytest.raises(InputError, match="Sequence|sequence"):
-        problems = Problems(tmp_path)
-        ColumnSplit("Sequence", ("b",)).divide(pairs, problems)
+    problems = Problems(tmp_path)
+    ColumnSplit("Patient", ("Q",)).divide(pairs, problems)  # which is patient here
+    with pytest.raises(InputError, match=r"unknown values of patient \(1\): Q \(known: P\)"):
         problems.raise_if_any()
-    assert ColumnSplit("Patient", ("P",)).column == "patient"
     # Two columns of one name stay apart.
     (tmp_path / "index.csv").write_text("name,patient,Patient\nn000,P,old\nn001,Q,young\n")
     pairs, _ = read_index(make(2), tmp_path / "index.csv")
     assert pairs[0].attributes == {"patient": "P", "Patient": "old"}
+    parts = ColumnSplit("Patient", ("old",)).divide(pairs, Problems(tmp_path))
+    assert [pair.name for pair in parts["val"]] == ["n000"]
 
 
 def test_ragged_index(tmp_path: Path) -> None:

@@ -168,7 +168,10 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("name,patient\nx,P1\ny,P1\n")
     assert {case.patient for case in find("folders", tmp_path, **folders)} == {"P1"}
     (tmp_path / "index.csv").write_text("name,patient\nothers,P1\n")  # those trained on
-    assert len(find("folders", tmp_path, images=tmp_path / "i", labelled=False)) == 2
+    unlabelled = {"images": tmp_path / "i", "labelled": False}
+    assert len(find("folders", tmp_path, **unlabelled, parted=False)) == 2
+    with pytest.raises(InputError, match="cases that the index does not name"):
+        find("folders", tmp_path, **unlabelled)
     (tmp_path / "i/y_0001.nii.gz").unlink()
     touch(tmp_path, ["l/z.nii", "l/x_label.nii.gz"])
     with pytest.raises(InputError) as error:

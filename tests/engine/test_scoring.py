@@ -42,7 +42,7 @@ def test_scores_are_json_also_where_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"segm": {"AP": 20.0, "APs": float("nan")}}
-    monkeypatch.setattr("inspire_d2.engine.scoring.run_evaluation", lambda *_: found)
+    monkeypatch.setattr("inspire_d2.engine.scoring.run_evaluation", lambda *_, **__: found)
     score_checkpoints(OmegaConf.create({"train": {"output_dir": str(tmp_path)}}), ["a.pth"])
     assert "NaN" not in (tmp_path / "scores.json").read_text()
     content = json.loads((tmp_path / "scores.json").read_text())
@@ -55,7 +55,7 @@ def test_checkpoints_that_do_not_fit_are_passed_over_and_nothing_else(
     """A file that one process of several cannot read must end all: the others wait for it."""
     tried, errors = [], {"a.pth": CheckpointError("a does not fit")}
 
-    def evaluation(_: object, path: str) -> dict[str, dict[str, float]]:
+    def evaluation(_: object, path: str, **__: object) -> dict[str, dict[str, float]]:
         tried.append(path)
         if path in errors:
             raise errors[path]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from inspire_d2.data.synthetic import write_synthetic_set
 from inspire_d2.engine.config import load_config, save_config
+from inspire_d2.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "polyp" / "semantic_fpn_r18_inspire.py"
@@ -64,6 +65,12 @@ def test_images_of_the_test_set_are_spread_evenly(tmp_path: Path, monkeypatch) -
     names = [int(one["file_name"]) for one in chosen]
     assert len(names) == 12 and names[0] == 1 and names[-1] == 23
     assert max(b - a for a, b in zip(names, names[1:], strict=False)) <= 3
+
+
+def test_a_test_set_that_is_not_there_is_told() -> None:
+    cfg = load_config(str(CONFIG), ["dataloader.test.dataset={name: mine, json_file: none.json}"])
+    with pytest.raises(InputError, match="none.json"):
+        TOOL["test_images"](cfg, 12)
 
 
 def test_a_run_on_volumes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

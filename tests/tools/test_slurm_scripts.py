@@ -168,18 +168,35 @@ def test_scripts_refuse_in_a_sentence(cluster, script):
 def test_scripts_refuse_where_there_is_no_srun(cluster, tmp_path, script):
     programs = tmp_path / "no slurm"
     programs.mkdir()
-    for name in ("bash", "dirname", "readlink"):
+    for name in ("bash", "dirname"):
         (programs / name).symlink_to(shutil.which(name))
     result = cluster.run(script, "part", "job", "a.py", "b", PATH=str(programs))
     assert result.returncode == 2
     assert result.stderr.startswith("error: srun is not to be found")
 
 
-def test_scripts_are_found_from_anywhere(cluster, tmp_path):
-    (tmp_path / "elsewhere" / "tools").mkdir(parents=True)
+def test_scripts_are_found_by_a_link(cluster, tmp_path):
     link = tmp_path / "train.sh"
     link.symlink_to(ROOT / "tools/slurm_train.sh")
-    words = ["part", "job", "a.py", cluster.work_dir]
-    result = cluster.run(link, *words, CDPATH=f"{tmp_path}/elsewhere:.", PYTHON="py")
+    result = cluster.run(link, "part", "job", "a.py", cluster.work_dir, PYTHON="py")
     assert result.returncode == 0, result.stderr
     assert f"{ROOT}/train_net.py" in cluster.calls()[0]
+
+
+@pytest.mark.parametrize("script", ["slurm_common.sh", "setup_env.sh"])
+def test_scripts_look_nowhere_else(tmp_path, script):
+    """A relative call where CDPATH has a folder tools: its first lines, and where they lead to."""
+    (tmp_path / "tools").mkdir()
+    lines = (ROOT / "tools" / script).read_text().splitlines()
+    last = next(k for k, line in enumerate(lines) if "cd " in line and "BASH_SOURCE" in line)
+    (tmp_path / "here" / "tools").mkdir(parents=True)
+    (tmp_path / "here" / "tools" / script).write_text("\n".join([*lines[: last + 1], "pwd"]))
+    shown = subprocess.run(
+        ["bash", "-c", f'. tools/{script}; echo "${{root-}}"'],
+        cwd=tmp_path / "here",
+        env=os.environ | {"CDPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert set(shown) == {str(tmp_path / "here")}
