@@ -88,7 +88,7 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
             if split == "train" and sets and node.get("filter_empty", "names" in node):
                 _check_objects(sets)
     check_class_order(class_names)
-    for node in _calls(cfg.dataloader.evaluator):
+    for node in _calls(cfg.dataloader.get("evaluator")):
         # It imports that only at the first image that it scores.
         if _target(node) is COCOPanopticEvaluator and find_spec("panopticapi") is None:
             raise InputError(
