@@ -38,6 +38,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     how.add_argument("--all", metavar="NAME", help="everything into NAME.json")
     add("--seed", type=int, help="of --val-ratio (default 0)")
     add("--axis", type=int, default=2, help="axis of the array to slice along (2: mostly axial)")
+    add("--skull-stripped", action=argparse.BooleanOptionalAction,
+        help="whether all but the brain is 0, and does not count in the normalisation (default: "
+        "brats and folders yes, atlas and lgg no)")  # fmt: skip
     add("--label-values", type=int, nargs="+", metavar="VALUE", default=(),
         help="those that labels may hold (default: the layout's; folders: any)")  # fmt: skip
     add("--allow-missing-labels", action="store_true", help="for cases to predict alone")
@@ -81,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             labels=args.labels,
             index=args.index,
             axis=args.axis,
+            skull_stripped=args.skull_stripped,
             label_values=args.label_values,
             labelled=not args.allow_missing_labels,
             jobs=args.jobs,

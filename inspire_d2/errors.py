@@ -35,6 +35,20 @@ def exit_on_input_error() -> Iterator[None]:
         sys.exit(2)
 
 
+def as_size(name: str, value: object) -> tuple[int, int]:
+    """Return (height, width); raise InputError, with the ``name`` of what has it, where it is none.
+
+    Both are whole numbers, 1 or more.
+    """
+    if (
+        not isinstance(value, Sequence)
+        or len(value) != 2
+        or not all(type(side) is int and side > 0 for side in value)
+    ):
+        raise InputError(f"{name}={value} is not a height and a width, [192,192] or such")
+    return value[0], value[1]
+
+
 def first_few(items: Sequence[object], limit: int = 10) -> str:
     """Join the first ``limit`` items with commas, followed by the count of those left out."""
     shown = ", ".join(str(item) for item in items[:limit])

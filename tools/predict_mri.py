@@ -21,13 +21,14 @@ import argparse
 import resource
 import sys
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from inspire_d2.errors import InputError, exit_on_input_error, first_few
+from inspire_d2.errors import InputError, exit_on_input_error, first_few, warn
 
 if TYPE_CHECKING:
     from inspire_d2.evaluation.region_table import RegionTable
@@ -59,6 +60,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--images", type=Path, help="layout folders: the NIfTI images, if not ROOT/images")
     add("--axis", type=int, choices=(0, 1, 2),
         help="of the slices (default: as the training set's)")  # fmt: skip
+    add("--skull-stripped", action=argparse.BooleanOptionalAction,
+        help="as for prepare_mri.py (default: as the training set)")  # fmt: skip
     add("--labels", type=int, nargs="+", metavar="VALUE",
         help="label values to write (default: those of the training set)")  # fmt: skip
     add("--threshold", type=float, default=0.5, help="least probability (default 0.5)")
@@ -108,15 +111,19 @@ def predict_all(args: argparse.Namespace) -> None:
         start = time.monotonic()
         try:
             found = predict(case, model, mapper, about, table, args)
-            told = ", ".join(f"{row['region']} {row['ml']} ml" for row in found)
+            told = ", ".join(f"{row['region']} {size(row)}" for row in found)
         except InputError as error:
             problems.add("cases that cannot be used", error)
             told = "not done, see below"
-        except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if not tells_of_memory(error):
-                raise
-            problems.add("cases for which memory ran out", f"{case.name} ({LESS_MEMORY})")
-            told = "not done, memory ran out"
+        except Exception as error:  # torch.OutOfMemoryError is one; the other cases can be done
+            if tells_of_memory(error):
+                problems.add("cases for which memory ran out", f"{case.name} ({LESS_MEMORY})")
+                told = "not done, memory ran out"
+            else:
+                traceback.print_exc()
+                kind = type(error).__name__
+                problems.add("cases that failed, see above", f"{case.name} ({kind}: {error})")
+                told = "not done, it failed"
         seconds = time.monotonic() - start
         left = seconds * (len(cases) - number) / 60
         print(
@@ -129,14 +136,20 @@ def predict_all(args: argparse.Namespace) -> None:
     problems.raise_if_any("was predicted in part")
 
 
+def size(row: dict[str, Any]) -> str:
+    """Return how large a region is; where the size of a voxel is not known, in voxels."""
+    return f"{row['ml']} ml" if row["ml"] else f"{row['voxels']} voxels"
+
+
 def remaining(cases: list[Any], args: argparse.Namespace) -> list[Any]:
     """Return the cases to predict; raises InputError where one's file is there already."""
     there = [case.name for case in cases if path_of(case, args).exists()]
     for case in cases:
-        if case.name in there and any(path_of(case, args).samefile(p) for p in case.images):
+        inputs = (*case.images, *case.labels)
+        if case.name in there and any(path_of(case, args).samefile(p) for p in inputs):
             raise InputError(
-                f"--output {args.output} is where the images are: {case.name} would be written "
-                "over. Name another folder."
+                f"--output {args.output} is where the images or their labels are: {case.name} "
+                "would be written over. Name another folder."
             )
     if args.skip_existing:
         return [case for case in cases if case.name not in there]
@@ -154,7 +167,7 @@ def path_of(case: Any, args: argparse.Namespace) -> Path:
 
 
 def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """Return labels, channels and axis of the set that the run was trained on.
+    """Return labels, channels, axis and the like of the set that the run was trained on.
 
     What the command line names counts; the set need not be there where it names all.
     """
@@ -163,6 +176,7 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
 
     from inspire_d2.data.mri import mri_dataset
     from inspire_d2.data.mri_orientation import common_orientation, slice_direction
+    from inspire_d2.data.mri_warnings import pixel_size
     from inspire_d2.data.regions import paint
 
     node = cfg.dataloader.train.dataset
@@ -175,13 +189,15 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
     try:
         items = mri_dataset(node.name, node.get("index"))
     except InputError as error:
-        if args.labels is None or args.axis is None:
+        if None in (args.labels, args.axis, args.skull_stripped):
             raise InputError(
-                f"the set that {args.run} was trained on cannot be read ({error}): name --labels "
-                "and --axis, which it would tell."
+                f"the set that {args.run} was trained on cannot be read ({error}): name --labels, "
+                "--axis and --skull-stripped or --no-skull-stripped, which it would tell."
             ) from error
-        items = [{"labels": args.labels, "axis": args.axis, "channels": None, "reference": None}]
+        items = [{"channels": None, "reference": None, "oriented": False}]
+        items[0] |= {key: getattr(args, key) for key in ("labels", "axis", "skull_stripped")}
     item = items[0]
+    sizes = [pixel_size(item) for item in items if item["reference"]]
     labels = item["labels"] if args.labels is None else args.labels
     regions = {name: list(values) for name, values in regions.items()}
     exclusive = bool(OmegaConf.select(cfg, "model.sem_seg_head.loss.exclusive"))
@@ -191,6 +207,10 @@ def training_set(cfg: Any, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "labels": labels,
         "axis": item["axis"] if args.axis is None else args.axis,
+        "skull_stripped": (
+            item["skull_stripped"] if args.skull_stripped is None else args.skull_stripped
+        ),
+        "pixels": (min(sizes), max(sizes)) if sizes else None,
         "along": along,
         "orientation": common_orientation(items),
         "channels": item["channels"],
@@ -215,6 +235,7 @@ def predict(
     from inspire_d2.data.mri import mri_item
     from inspire_d2.data.mri_orientation import DIRECTIONS, Turn, orientation, slice_direction
     from inspire_d2.data.mri_volume import load_case
+    from inspire_d2.data.mri_warnings import pixel_size, sizes_differ
     from inspire_d2.data.nifti import write_label_map
     from inspire_d2.data.regions import paint
     from inspire_d2.evaluation.region_table import measure
@@ -229,7 +250,17 @@ def predict(
         )
     start = time.monotonic()
     # Where there are labels, a crop to them too would tell the model where they are.
-    loaded = load_case(replace(case, labels=()), about["axis"])
+    loaded = load_case(
+        replace(case, labels=()), about["axis"], skull_stripped=about["skull_stripped"]
+    )
+    pixels = pixel_size(loaded.entry)
+    if loaded.entry["reference"] and about["pixels"]:
+        least, most = about["pixels"]
+        if sizes_differ(pixels, min(max(pixels, least), most)):
+            warn(
+                f"{case.name} has pixels of {pixels:.3g} mm, the model was trained on some of "
+                f"{least:.3g} to {most:.3g} mm: nothing is resampled, expect worse results"
+            )
     along = slice_direction(loaded.entry)
     if None not in (along, about["along"]) and along != about["along"]:
         theirs, ours = DIRECTIONS[along], DIRECTIONS[about["along"]]
@@ -252,7 +283,8 @@ def predict(
         )
     )
     draw(loaded, label_map, about, args.output / f"{case.name}.png")
-    found = measure(label_map, about["regions"], loaded.entry["spacing"])
+    spacing = loaded.entry["spacing"] if loaded.entry["reference"] else None
+    found = measure(label_map, about["regions"], spacing)
     seconds = f"{time.monotonic() - start:.1f}"
     table.put(case.name, [row | {"seconds": seconds} for row in found])
     # Last: with it, --skip-existing takes the case as done.
@@ -276,8 +308,8 @@ def draw(loaded: Any, label_map: Any, about: dict[str, Any], path: Path) -> None
     names = {
         value: name for name, value in region_labels(about["regions"], about["labels"]).items()
     }
-    # The last channel, for brain tumours FLAIR, shows most of what is not healthy. Around the head
-    # it is 0, which is the mean of the brain.
+    # The last channel, for brain tumours FLAIR, shows most of what is not healthy. Around a brain
+    # without its skull it is 0, which is the brain's mean.
     image = loaded.image[:, -1]
     image = np.where(image == 0, image.min(), image)
     first = entry["crop"][axis][0]

@@ -8,7 +8,7 @@ from typing import Any
 from inspire_d2.data.mri_index import array_problem, read_mri_index, stored_shape
 from inspire_d2.errors import InputError, first_few
 
-__all__ = ["MRI_SETS", "check_mri_dataset", "mri_dataset", "mri_item"]
+__all__ = ["MRI_SETS", "check_mri_dataset", "mri_dataset", "mri_index", "mri_item"]
 
 # Folder of a set: the options that prepare it. A data set is called FOLDER_SPLIT.
 MRI_SETS = {
@@ -40,6 +40,11 @@ def mri_dataset(name: str, index: str | None = None) -> list[dict[str, Any]]:
         }
         items.append(mri_item({**entry, **paths}, content["labels"], content["channels"]))
     return items
+
+
+def mri_index(name: str, index: str | None = None) -> dict[str, Any]:
+    """Return the content of a prepared set's index; arguments and errors as of mri_dataset."""
+    return read_mri_index(_locate(name, index))
 
 
 def mri_item(entry: dict[str, Any], labels: list[int], channels: list[str]) -> dict[str, Any]:

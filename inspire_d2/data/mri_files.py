@@ -41,11 +41,15 @@ class BadFileError(Exception):
 
 @dataclass(frozen=True)
 class Volume:
-    """An array of three axes, where it lies (4x4, in mm), and its voxels' size along each axis."""
+    """An array of three axes, where it lies (4x4, in mm), and its voxels' size along each axis.
+
+    It is not ``oriented`` where its source does not say where it lies.
+    """
 
     data: np.ndarray
     affine: np.ndarray
     spacing: tuple[float, float, float]
+    oriented: bool
 
 
 def read_nifti(path: Path, dtype: type | None = None) -> Volume:
@@ -74,7 +78,8 @@ def read_nifti(path: Path, dtype: type | None = None) -> Volume:
         raise BadFileError("files with an impossible affine", str(path))
     scale = _MILLIMETRES.get(int(image.header["xyzt_units"]) & 7, 1.0)
     x, y, z = (float(size) * scale for size in nib.affines.voxel_sizes(affine))
-    return Volume(data, affine, (x, y, z))
+    codes = (int(image.header["qform_code"]), int(image.header["sform_code"]))
+    return Volume(data, affine, (x, y, z), any(codes))
 
 
 def read_header(path: Path) -> nib.Nifti1Header:

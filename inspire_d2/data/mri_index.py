@@ -1,7 +1,9 @@
 """The index of a prepared MRI set: its format, and whether its arrays are what it says."""
 
 import json
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,51 @@ from inspire_d2.errors import InputError
 
 __all__ = ["MRI_FORMAT", "array_problem", "read_mri_index", "stored_shape"]
 
-MRI_FORMAT = "inspire_d2 mri 1"
+MRI_FORMAT = "inspire_d2 mri 2"
 
-_KEYS = ("case", "patient", "image", "label", "shape", "axis", "crop", "spacing", "affine",
-         "reference", "voxels")  # fmt: skip
+
+def _numbers(value: Any, count: int, kind: type | tuple[type, ...] = (int, float)) -> bool:
+    return isinstance(value, list) and len(value) == count and all(
+        isinstance(one, kind) and not isinstance(one, bool) and math.isfinite(one) for one in value
+    )  # fmt: skip
+
+
+def _is_name(value: Any) -> bool:
+    """Whether files of a folder can be called so."""
+    return isinstance(value, str) and value[:1] not in ("", ".") and not set(value) & {*"/\\\0"}
+
+
+def _is_crop(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(
+        _numbers(bounds, 2, int) and 0 <= bounds[0] < bounds[1] for bounds in value
+    )  # fmt: skip
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        key.isdecimal() and isinstance(counts, list) and _numbers(counts, len(counts), int)
+        for key, counts in value.items()
+    )
+
+
+# What an entry must hold.
+_KEYS: dict[str, Callable[[Any], bool]] = {
+    "case": _is_name,
+    "patient": lambda value: isinstance(value, str),
+    "image": lambda value: isinstance(value, str),
+    "label": lambda value: value is None or isinstance(value, str),
+    "shape": lambda value: _numbers(value, 3, int) and min(value) > 0,
+    "axis": lambda value: type(value) is int and 0 <= value < 3,
+    "crop": _is_crop,
+    "skull_stripped": lambda value: isinstance(value, bool),
+    "spacing": lambda value: _numbers(value, 3) and min(value) > 0,
+    "affine": lambda value: (
+        isinstance(value, list) and len(value) == 4 and all(_numbers(row, 4) for row in value)
+    ),
+    "oriented": lambda value: isinstance(value, bool),
+    "reference": lambda value: value is None or isinstance(value, str),
+    "voxels": _is_count,
+}
 
 
 def read_mri_index(file: Path | str) -> dict[str, Any]:
@@ -40,11 +83,32 @@ def read_mri_index(file: Path | str) -> dict[str, Any]:
             raise InputError(f"the index {file} has no list {key!r}: make it anew")
     if not content["cases"]:
         raise InputError(f"the index {file} has no cases")
+    if not all(type(value) is int and 1 <= value <= 255 for value in content["labels"]):
+        raise InputError(f"the index {file} has labels that are not 1..255: make it anew")
+    seen = set()
     for number, entry in enumerate(content["cases"]):
-        lacking = [key for key in _KEYS if not isinstance(entry, dict) or key not in entry]
-        if lacking:
-            raise InputError(f"case {number} of the index {file} has no {', '.join(lacking)}")
+        if problem := _entry_problem(entry):
+            raise InputError(f"case {number} of the index {file} {problem}: make it anew")
+        if entry["case"] in seen:
+            raise InputError(f"the index {file} has the case {entry['case']} twice")
+        seen.add(entry["case"])
     return content
+
+
+def _entry_problem(entry: Any) -> str | None:
+    """Return what is wrong with what an index says of a case, None where nothing is."""
+    lacking = [key for key in _KEYS if not isinstance(entry, dict) or key not in entry]
+    if lacking:
+        return f"has no {', '.join(lacking)}"
+    for key, is_right in _KEYS.items():
+        if not is_right(entry[key]):
+            return f"has a {key} that cannot be, {str(entry[key])[:60]}"
+    depth = stored_shape(entry)[0]
+    if any(stop > size for (_, stop), size in zip(entry["crop"], entry["shape"], strict=True)):
+        return f"has a crop {entry['crop']} beyond its shape {entry['shape']}"
+    if any(len(counts) != depth for counts in entry["voxels"].values()):
+        return f"counts the voxels of other than its {depth} slices"
+    return None
 
 
 def stored_shape(entry: dict[str, Any]) -> tuple[int, int, int]:

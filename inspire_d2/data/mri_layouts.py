@@ -11,8 +11,8 @@ from inspire_d2.data.synthetic_manifest import check_complete
 from inspire_d2.data.tables import read_table
 from inspire_d2.errors import InputError, printable, warn
 
-__all__ = ["LABEL_SETS", "MRI_LAYOUTS", "Case", "NIFTI", "find_cases", "nifti_stem",
-           "patient_of", "since_2023", "walk_files"]  # fmt: skip
+__all__ = ["LABEL_SETS", "MRI_LAYOUTS", "SKULL_STRIPPED", "Case", "NIFTI", "find_cases",
+           "nifti_stem", "patient_of", "since_2023", "walk_files"]  # fmt: skip
 
 MRI_LAYOUTS = ("brats", "atlas", "lgg", "folders")
 
@@ -23,6 +23,9 @@ LABEL_SETS: dict[str, tuple[tuple[int, ...], ...]] = {
     "lgg": ((1,),),
     "folders": (),
 }
+
+# Whether all is 0 but the brain; what "folders" hold is not known, most that is shared is.
+SKULL_STRIPPED = {"brats": True, "atlas": False, "lgg": False, "folders": True}
 
 BRATS_CHANNELS = ("t1", "t1ce", "t2", "flair")
 _BRATS_FILES = {

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from detectron2.data import transforms as T
 
-from inspire_d2.errors import InputError
+from inspire_d2.data.regions import IGNORED
+from inspire_d2.errors import InputError, as_size
 
 __all__ = ["MriMapper", "with_neighbours"]
 
@@ -46,12 +47,10 @@ class MriMapper:
     ) -> None:
         if not 0 <= foreground_share <= 1:
             raise InputError(f"foreground_share={foreground_share} does not lie in 0..1")
-        if neighbours < 0:
-            raise InputError(f"neighbours={neighbours} is below 0")
-        if patch_size is not None and (len(patch_size) != 2 or min(patch_size) < 1):
-            raise InputError(f"patch_size={list(patch_size)} is not a height and a width")
+        if type(neighbours) is not int or neighbours < 0:
+            raise InputError(f"neighbours={neighbours} is not a whole number, 0 or more")
         self.is_train = is_train
-        self.patch_size = None if patch_size is None else (int(patch_size[0]), int(patch_size[1]))
+        self.patch_size = None if patch_size is None else as_size("patch_size", patch_size)
         self.foreground_share = foreground_share
         self.neighbours = neighbours
         self.augmentations = tuple(augmentations)
@@ -83,6 +82,7 @@ class MriMapper:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw a slice and a place in it; return (C', h, w) float32 and (h, w) uint8."""
         counts = {int(v): np.asarray(c) for v, c in item["voxels"].items() if any(c)}
+        counts.pop(IGNORED, None)
         within = None
         if np.random.random() < self.foreground_share and counts:
             value = list(counts)[np.random.randint(len(counts))]

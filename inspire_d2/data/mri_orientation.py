@@ -14,9 +14,9 @@ DIRECTIONS = ("from left to right", "from back to front", "from foot to head")  
 def orientation(entry: Mapping[str, Any]) -> str | None:
     """Return where slices, rows and columns (S, H, W) of a case lead to, such as "SLP".
 
-    That is to superior, left, posterior. None where its source are pictures, which do not say.
+    That is to superior, left, posterior. None where its source, such as pictures, does not say.
     """
-    if entry["reference"] is None:
+    if not entry["oriented"]:
         return None
     axes = [*"RAS", *"LPI"]
     codes = [
@@ -35,7 +35,7 @@ def common_orientation(entries: Iterable[Mapping[str, Any]]) -> str | None:
 def slice_direction(entry: Mapping[str, Any]) -> int | None:
     """Return the number in DIRECTIONS of where a case's slices follow one another.
 
-    None where its source are pictures, which do not say.
+    None where its source, such as pictures, does not say.
     """
     codes = orientation(entry)
     return None if codes is None else _body_axis(codes[0])

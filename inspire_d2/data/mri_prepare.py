@@ -14,12 +14,12 @@ import numpy as np
 from inspire_d2.data.coco_json import check_writable, write_jsons
 from inspire_d2.data.jobs import run_jobs
 from inspire_d2.data.mri_index import MRI_FORMAT, array_problem, read_mri_index
-from inspire_d2.data.mri_layouts import LABEL_SETS, Case, find_cases, since_2023
-from inspire_d2.data.mri_orientation import DIRECTIONS, orientation, slice_direction
+from inspire_d2.data.mri_layouts import LABEL_SETS, SKULL_STRIPPED, Case, find_cases, since_2023
 from inspire_d2.data.mri_splits import PatientSplit
 from inspire_d2.data.mri_volume import read_case
+from inspire_d2.data.mri_warnings import warn_of_differences, warn_of_skulls
 from inspire_d2.data.problems import Problems
-from inspire_d2.errors import InputError, first_few, printable, warn
+from inspire_d2.errors import InputError, first_few, printable
 
 __all__ = ["prepare_mri"]
 
@@ -37,15 +37,17 @@ def prepare_mri(
     labels: Path | None = None,
     index: Path | None = None,
     axis: int = 2,
+    skull_stripped: bool | None = None,
     label_values: Sequence[int] = (),
     labelled: bool = True,
     jobs: int = 1,
 ) -> dict[str, dict[str, int]]:
     """Prepare the cases of a set and write ``output``/PART.json for each part of ``split``.
 
-    A case that is there already, of the same files and ``axis``, is left as it is; so an
-    interrupted run goes on where it was. ``label_values`` are those that may be in a label,
-    by default the layout's. ``images``, ``labels``, ``index`` and ``labelled`` are those of
+    A case that is there already, of the same files, ``axis`` and ``skull_stripped`` (see
+    :func:`load_case`; by default the layout's), is left as it is; so an interrupted run goes on
+    where it was. ``label_values`` are those that may be in a label, by default the layout's.
+    ``images``, ``labels``, ``index`` and ``labelled`` are those of
     :func:`find_cases`; ``jobs`` processes work, the result does not depend on their number.
     Only one run at a time may write to an ``output``.
 
@@ -79,8 +81,9 @@ def prepare_mri(
             left_over.unlink()
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    stripped = SKULL_STRIPPED[layout] if skull_stripped is None else skull_stripped
     results = run_jobs(
-        partial(_prepare_case, folder=folder, axis=axis),
+        partial(_prepare_case, folder=folder, axis=axis, skull_stripped=stripped),
         cases,
         jobs,
         unit="case",
@@ -98,7 +101,9 @@ def prepare_mri(
         sets = sorted(sets, key=lambda allowed: 4 in allowed)
     values = _label_values(entries, sets, problems)
     problems.raise_if_any(_OUTCOME)
-    _warn_of_directions(entries)
+    warn_of_differences(entries)
+    if layout == "folders" and skull_stripped is None:
+        warn_of_skulls(entries)
     about = {
         "format": MRI_FORMAT,
         "layout": layout,
@@ -132,17 +137,17 @@ def _check_other_indexes(output: Path, parts: dict[str, list[Case]]) -> None:
             )
 
 
-def _prepare_case(case: Case, folder: Path, axis: int) -> Prepared:
+def _prepare_case(case: Case, folder: Path, axis: int, skull_stripped: bool) -> Prepared:
     """Write the arrays and then the json of a case, unless they are there already."""
     try:
-        digest = _digest(case, axis)
+        digest = _digest(case, axis, skull_stripped)
     except OSError as error:
         why = f"{error.filename or case.name} ({error.strerror or error})"
         return None, [("files that cannot be read", why)]
     done = _finished(folder, case, digest)
     if done is not None:
         return done, []
-    prepared, problems = read_case(case, axis)
+    prepared, problems = read_case(case, axis, skull_stripped=skull_stripped)
     if prepared is None:
         return None, problems
     entry = {
@@ -172,9 +177,10 @@ def _prepare_case(case: Case, folder: Path, axis: int) -> Prepared:
     return entry, []
 
 
-def _digest(case: Case, axis: int) -> str:
+def _digest(case: Case, axis: int, skull_stripped: bool) -> str:
     """Return the sha256 of all that a prepared case depends on."""
-    whole = hashlib.sha256(json.dumps([MRI_FORMAT, axis, case.channels, case.slices]).encode())
+    options = [MRI_FORMAT, axis, skull_stripped, case.channels, case.slices]
+    whole = hashlib.sha256(json.dumps(options).encode())
     for kind in (case.images, case.labels):
         for path in kind:
             one = hashlib.sha256()
@@ -250,36 +256,6 @@ def _label_values(
             shown = ", ".join(map(str, allowed))
             problems.add(f"labels outside the set ({shown})", f"{name} ({value})")
     return list(allowed)
-
-
-def _warn_of_directions(entries: dict[str, dict[str, Any]]) -> None:
-    """Say where the volumes do not all lie the same way in their arrays."""
-    directions = _grouped({name: slice_direction(entry) for name, entry in entries.items()})
-    if len(directions) > 1:
-        named = [(DIRECTIONS[direction], names) for direction, names in directions]
-        warn(f"the slices do not go the same way: {_told(named)}")
-        return
-    orientations = _grouped({name: orientation(entry) for name, entry in entries.items()})
-    if len(orientations) > 1:
-        warn(
-            "some cases are turned or mirrored, and trained on as they are: slices, rows and"
-            f" columns lead to {_told(orientations)}"
-        )
-
-
-def _grouped(kinds: dict[str, Any]) -> list[tuple[Any, list[str]]]:
-    """Return each kind with its cases, the most frequent first."""
-    groups: dict[Any, list[str]] = {}
-    for name, kind in kinds.items():
-        groups.setdefault(kind, []).append(name)
-    return sorted(groups.items(), key=lambda group: -len(group[1]))
-
-
-def _told(groups: list[tuple[str, list[str]]]) -> str:
-    return "; ".join(
-        f"{kind} in {len(names)} case{'s'[: len(names) > 1]} ({first_few(names, 3)})"
-        for kind, names in groups
-    )
 
 
 def _count(entries: Sequence[dict[str, Any]]) -> dict[str, int]:

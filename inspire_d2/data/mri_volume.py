@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from inspire_d2.data.mri_files import BadFileError, Volume, read_masks, read_nifti, read_pictures
 from inspire_d2.data.mri_layouts import Case
@@ -18,6 +19,7 @@ __all__ = ["PreparedCase", "load_case", "read_case"]
 _MAX_SHIFT = 0.05
 _ROUNDING = 1e-3  # of label values that were stored as fractions
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
+_FLOAT16_LEAST = np.finfo(np.float16).smallest_subnormal
 
 Found = list[tuple[str, str]]  # problems: kinds and items
 
@@ -27,9 +29,11 @@ class PreparedCase:
     """A volume as it is trained on: ``image`` float16 (S, C, H, W), ``label`` uint8 (S, H, W).
 
     Slices are taken along one axis of the source; H and W are the other two in their order, and
-    all three are cropped to the voxels that are not zero in some channel or labelled. ``label`` is
-    None where there is no label file. ``entry`` describes the case as the index of a prepared set
-    does, but for where the arrays lie.
+    all three are cropped to the voxels that are not zero in some channel or labelled. Each channel
+    has a mean of 0 and a deviation of 1, over the whole crop, or, where ``entry`` says that it is
+    ``skull_stripped``, over what is not outside of the brain; outside, and there alone, it is 0.
+    ``label`` is None where there is no label file. ``entry`` describes the case as the index of a
+    prepared set does, but for where the arrays lie.
     """
 
     image: np.ndarray
@@ -37,41 +41,46 @@ class PreparedCase:
     entry: dict[str, Any]
 
 
-def load_case(case: Case, axis: int = 2) -> PreparedCase:
+def load_case(case: Case, axis: int = 2, *, skull_stripped: bool = True) -> PreparedCase:
     """Read a case into memory, with slices along ``axis`` of its files' arrays.
+
+    Where it is ``skull_stripped`` zeros lead from its surroundings to the brain, and do not count.
 
     Raises:
         InputError: its files cannot be used; it says all that is wrong with them.
     """
-    prepared, problems = read_case(case, axis)
+    prepared, problems = read_case(case, axis, skull_stripped=skull_stripped)
     if prepared is None:
         found = "; ".join(f"{kind}: {item}" for kind, item in problems)
         raise InputError(f"the case {case.name} cannot be used: {found}")
     return prepared
 
 
-def read_case(case: Case, axis: int = 2) -> tuple[PreparedCase | None, Found]:
+def read_case(
+    case: Case, axis: int = 2, *, skull_stripped: bool = True
+) -> tuple[PreparedCase | None, Found]:
     """Read a case as :func:`load_case` does, but return what is wrong: kinds and items."""
     if axis not in (0, 1, 2):
         raise InputError(f"--axis {axis} is not 0, 1 or 2")
     problems: Found = []
-    channels: list[np.ndarray | None] = []
+    channels: list[np.ndarray] = []
     first = foreground = label = None
     for name, volume in _read_images(case, problems):
         if first is None:
             first, foreground = volume, np.zeros_like(volume.data, bool)
-        if _same_grid(first, volume, name, problems):
-            channels.append(_normalised(volume.data, foreground, name, problems))
+        if _same_grid(first, volume, name, problems) and _varies(volume.data, name, problems):
+            foreground |= volume.data != 0
+            channels.append(volume.data)
     found = _read_label(case, problems)
     if found is not None and (first is None or _same_grid(first, found[1], found[0], problems)):
         label = _whole_numbers(found[1].data, found[0], problems)
     if problems:
         return None, problems
-    if label is not None:
-        foreground |= label > 0
-    crop = _bounds(foreground)
+    crop = _bounds(foreground if label is None else foreground | (label > 0))
     window = tuple(slice(*bounds) for bounds in crop)
-    image = np.stack([np.moveaxis(channel[window], axis, 0) for channel in channels], axis=1)
+    inside = _filled(foreground[window]) if skull_stripped else None
+    channels = [_normalised(channel[window], inside) for channel in channels]
+    image = np.stack([np.moveaxis(channel, axis, 0) for channel in channels], axis=1)
     image = np.ascontiguousarray(image)  # np.save keeps another order, which is refused
     if label is not None:
         label = np.ascontiguousarray(np.moveaxis(label[window], axis, 0))
@@ -81,8 +90,10 @@ def read_case(case: Case, axis: int = 2) -> tuple[PreparedCase | None, Found]:
         "shape": list(first.data.shape),
         "axis": axis,
         "crop": crop,
+        "skull_stripped": skull_stripped,
         "spacing": list(first.spacing),
         "affine": first.affine.tolist(),
+        "oriented": first.oriented,
         "reference": None if case.slices else str(case.images[0]),
         "voxels": {} if label is None else _count_labels(label),
     }
@@ -97,7 +108,7 @@ def _read_images(case: Case, problems: Found) -> Iterator[tuple[str, Volume]]:
         pictures = read_pictures(case.images, problems)
         for number, channel in enumerate(case.channels if pictures is not None else ()):
             data = pictures[..., number].astype(np.float32)
-            yield f"{case.name}, channel {channel}", Volume(data, np.eye(4), (1.0, 1.0, 1.0))
+            yield f"{case.name}, channel {channel}", _of_pictures(data)
         return
     for path in case.images:
         try:
@@ -110,12 +121,16 @@ def _read_label(case: Case, problems: Found) -> tuple[str, Volume] | None:
     """Return the label with the name to call it; None where there is none, or it is broken."""
     if case.slices and case.labels:
         masks = read_masks(case.labels, problems)
-        return None if masks is None else (case.name, Volume(masks, np.eye(4), (1.0, 1.0, 1.0)))
+        return None if masks is None else (case.name, _of_pictures(masks))
     try:
         return (str(case.labels[0]), read_nifti(case.labels[0])) if case.labels else None
     except BadFileError as error:
         problems.append((error.kind, error.item))
         return None
+
+
+def _of_pictures(data: np.ndarray) -> Volume:
+    return Volume(data, np.eye(4), (1.0, 1.0, 1.0), oriented=False)
 
 
 def _same_grid(first: Volume, volume: Volume, name: str, problems: Found) -> bool:
@@ -138,33 +153,46 @@ def _same_grid(first: Volume, volume: Volume, name: str, problems: Found) -> boo
     return True
 
 
-def _normalised(
-    data: np.ndarray, foreground: np.ndarray, name: str, problems: Found
-) -> np.ndarray | None:
-    """Return the z-scores over the voxels that are not zero, which are added to ``foreground``.
-
-    Float16; other voxels stay 0. None, with a note, where there is nothing to normalise.
-    """
+def _varies(data: np.ndarray, name: str, problems: Found) -> bool:
+    """Whether an image can be normalised; note why not."""
     wrong = data.size - int(np.count_nonzero(np.isfinite(data)))
     if wrong:
         problems.append(("images with NaN or infinite voxels", f"{name} ({wrong})"))
-        return None
-    mask = data != 0
-    values = data.ravel(order="K")[mask.ravel(order="K")]  # both lie in memory the same way
+        return False
+    values = data[data != 0]
     if not values.size:
         problems.append(("images of zeros alone", name))
-        return None
-    if values.min() == values.max():
+    elif values.min() == values.max():
         problems.append(("images of one value alone", f"{name} ({values[0]:g})"))
-        return None
+    else:
+        return True
+    return False
+
+
+def _filled(foreground: np.ndarray) -> np.ndarray:
+    """Return what is not outside: outside are the zeros that lead, face to face, to a border.
+
+    Such as nnU-Net's mask for normalisation: zeros within the brain belong to it.
+    """
+    parts, count = ndimage.label(~foreground)
+    outside = np.zeros(count + 1, bool)
+    for axis in range(foreground.ndim):
+        for end in (0, -1):
+            outside[np.take(parts, end, axis)] = True
+    outside[0] = False  # the number of what is foreground
+    return ~outside[parts]
+
+
+def _normalised(data: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """Return the z-scores over what is ``inside``, float16; the rest is 0. None is everything."""
+    values = data if inside is None else data[inside]
     mean, deviation = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-    del values
-    foreground |= mask
     scores = data - np.float32(mean)
     scores /= np.float32(deviation)
     np.clip(scores, -_FLOAT16_MAX, _FLOAT16_MAX, out=scores)
-    scores *= mask
-    return scores.astype(np.float16)
+    scores = scores.astype(np.float16)
+    scores[scores == 0] = _FLOAT16_LEAST  # 0 is outside
+    return scores if inside is None else scores * inside
 
 
 def _whole_numbers(data: np.ndarray, name: str, problems: Found) -> np.ndarray | None:

@@ -10,7 +10,9 @@ import numpy as np
 
 from inspire_d2.errors import InputError
 
-__all__ = ["paint", "region_labels"]
+__all__ = ["IGNORED", "paint", "region_labels"]
+
+IGNORED = 255  # the label of voxels that do not count
 
 
 def region_labels(regions: Mapping[str, Sequence[int]], labels: Sequence[int]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Checks of a run's data and options, made before a model is built."""
 
+import contextlib
 import difflib
 import inspect
 import os
@@ -8,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOPanopticEvaluator
 from detectron2.utils.registry import locate
@@ -23,12 +25,13 @@ from ..data.coco_checks import (
     read_coco,
 )
 from ..data.coco_shapes import check_masks, check_scored
-from ..data.mri import check_mri_dataset, mri_dataset
+from ..data.mri import check_mri_dataset, mri_dataset, mri_index
 from ..data.polyp import check_polyp_dataset, polyp_dataset
 from ..data.semantic import SemanticMapper
 from ..errors import InputError
+from ..evaluation.volume import VolumeEvaluator
 from .checkpointing import CheckpointHook
-from .volume_checks import check_volumes
+from .volume_checks import check_same_kind, check_volumes
 
 __all__ = ["check_datasets", "check_train_options"]
 
@@ -71,7 +74,8 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
 
     COCO jsons, which are read for it, must be right in themselves, fit the model's classes and
     masks, and have their images in place; a prepared MRI set must have its arrays, labels to train
-    on, and the model's regions and channels; other data sets must be there.
+    on, the model's regions and channels, and be of the kind trained on; other data sets must be
+    there. An evaluator of volumes must be one that can be built.
     """
     class_names: dict[str, list[str]] = {}
     for split in splits:
@@ -79,6 +83,8 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
             if _target(node) is mri_dataset:
                 content = check_mri_dataset(**_options(node), labelled=split == "train")
                 check_volumes(cfg, split, node.name, content, training="train" in splits)
+                for trained_on in _train_volumes(cfg) if split == "test" else ():
+                    check_same_kind(trained_on, node.name, content)
                 continue
             sets = list(_coco_sets(node))
             for coco in sets:
@@ -89,12 +95,24 @@ def check_datasets(cfg: DictConfig, splits: tuple[str, ...]) -> None:
                 _check_objects(sets)
     check_class_order(class_names)
     for node in _calls(cfg.dataloader.get("evaluator")):
+        if _target(node) is VolumeEvaluator:
+            instantiate(node)  # raises; in training it would, after the last iteration
         # It imports that only at the first image that it scores.
         if _target(node) is COCOPanopticEvaluator and find_spec("panopticapi") is None:
             raise InputError(
                 "dataloader.evaluator: panoptic segmentation is scored by panopticapi, which is "
                 "not there: pip install panopticapi-lite."
             )
+
+
+def _train_volumes(cfg: DictConfig) -> list[dict[str, Any]]:
+    """Return the indexes of the MRI sets trained on, but for those that are not there any more."""
+    contents = []
+    for node in _calls(OmegaConf.select(cfg, "dataloader.train.dataset")):
+        if _target(node) is mri_dataset:
+            with contextlib.suppress(InputError):
+                contents.append(mri_index(**_options(node)))
+    return contents
 
 
 def _coco_sets(node: DictConfig) -> Iterator[CocoSet]:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import fcntl
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,17 +21,18 @@ COLUMNS = ("case", "region", "voxels", "ml", "parts", "seconds")
 
 
 def measure(
-    label_map: np.ndarray, regions: Mapping[str, Sequence[int]], spacing: Sequence[float]
+    label_map: np.ndarray, regions: Mapping[str, Sequence[int]], spacing: Sequence[float] | None
 ) -> list[dict[str, Any]]:
     """Return voxels, millilitres and 26-connected parts of each region.
 
-    label_map is (S, H, W), regions are label values by name, spacing of the three axes in mm.
+    label_map is (S, H, W), regions are label values by name, spacing of the three axes in mm, or
+    None where it is not known, and so are no millilitres, "".
     """
     rows = []
     for name, values in regions.items():
         mask = np.isin(label_map, values)
         voxels = int(mask.sum())
-        millilitres = f"{voxels * float(np.prod(spacing)) / 1000:.2f}"
+        millilitres = "" if spacing is None else f"{voxels * math.prod(spacing) / 1000:.2f}"
         parts = ndimage.label(mask, NEIGHBOURS)[1]
         rows.append({"region": name, "voxels": voxels, "ml": millilitres, "parts": parts})
     return rows

@@ -14,7 +14,7 @@ import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from ..data.regions import paint
+from ..data.regions import IGNORED, paint
 from ..errors import InputError, first_few
 from .dice import crop_to_foreground, dice, surface_distances, volume_diagonal
 from .lesions import count_lesions
@@ -211,11 +211,12 @@ def judge_volume(
     Args:
         entry: ``case``, ``patient``, and the source's ``shape``, ``spacing`` and ``axis``.
         predicted: label values, uint8 (S, H, W).
-        label: the true ones, alike.
+        label: the true ones, alike; where it is 255 the voxel counts in neither.
         regions: label values by name.
     """
     spacing = stored_order(entry["spacing"], entry["axis"])
     worst = volume_diagonal(entry["shape"], entry["spacing"])
+    predicted = np.where(label == IGNORED, 0, predicted)
     records = []
     for name, values in regions.items():
         mask, true = crop_to_foreground(np.isin(predicted, values), np.isin(label, values))
@@ -256,8 +257,11 @@ def _plain_regions(regions: Mapping[str, Sequence[int]]) -> dict[str, list[int]]
             plain[str(name)] = [int(value) for value in values]
         except (TypeError, ValueError):
             plain[str(name)] = []
-        if not plain[str(name)] or not 1 <= min(plain[str(name)]) <= max(plain[str(name)]) <= 255:
-            raise InputError(f"region {name} must be a list of label values 1..255, got {values}")
+        if (
+            not plain[str(name)]
+            or not 1 <= min(plain[str(name)]) <= max(plain[str(name)]) < IGNORED
+        ):
+            raise InputError(f"region {name} must be a list of label values 1..254, got {values}")
     if not plain:
         raise InputError("there are no regions to judge")
     return plain

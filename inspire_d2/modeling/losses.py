@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from inspire_d2.data.regions import IGNORED
 from inspire_d2.errors import InputError
 
 __all__ = ["CrossEntropyDice", "RegionLoss", "soft_dice_loss"]
@@ -35,11 +36,13 @@ def soft_dice_loss(logits: torch.Tensor, target: torch.Tensor, ignore_value: int
 class CrossEntropyDice(nn.Module):
     """Cross-entropy over all pixels, plus ``dice_weight`` times the soft Dice loss of the classes.
 
-    Cross-entropy alone gives up small objects for the background; Dice does not.
+    Cross-entropy alone gives up small objects for the background; Dice does not. Raises InputError
+    where the weight is below 0.
     """
 
     def __init__(self, dice_weight: float = 1.0, ignore_value: int = 255) -> None:
         super().__init__()
+        _check_weight(dice_weight)
         self.dice_weight, self.ignore_value = dice_weight, ignore_value
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -58,13 +61,19 @@ class CrossEntropyDice(nn.Module):
         return losses
 
 
+def _check_weight(dice_weight: float) -> None:
+    if not dice_weight >= 0:
+        raise InputError(f"dice_weight={dice_weight} must be 0 or more.")
+
+
 class RegionLoss(nn.Module):
     """Cross-entropy and MONAI's Dice loss of regions, which are sets of label values.
 
     Regions may overlap, as a tumour's core lies within the whole tumour: each is a channel with a
     sigmoid and binary cross-entropy. With ``exclusive`` they are classes: a softmax over the
     background and them, and cross-entropy. The Dice loss's sums are over the batch, so that a patch
-    without a region does not count as one wholly missed.
+    without a region does not count as one wholly missed; over several GPUs, over each one's part
+    of it, so that with few patches a GPU the loss is another.
     """
 
     def __init__(
@@ -73,7 +82,7 @@ class RegionLoss(nn.Module):
         *,
         exclusive: bool = False,
         dice_weight: float = 1.0,
-        ignore_value: int = 255,
+        ignore_value: int = IGNORED,
     ) -> None:
         """Read the regions.
 
@@ -84,9 +93,12 @@ class RegionLoss(nn.Module):
             ignore_value: the label of voxels that do not count, such as those of padding.
 
         Raises:
-            InputError: MONAI is missing, or the regions are not what they should be.
+            InputError: MONAI is missing, or an argument is not what it should be.
         """
         super().__init__()
+        _check_weight(dice_weight)
+        if not isinstance(regions, Mapping):
+            raise InputError(f"regions={regions}: must map names to lists of label values.")
         self.regions = {name: sorted(set(values)) for name, values in regions.items()}
         values = [value for region in self.regions.values() for value in region]
         if not self.regions or not all(self.regions.values()):

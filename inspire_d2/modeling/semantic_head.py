@@ -68,7 +68,7 @@ class UNetHead(nn.Module):
     def __init__(
         self,
         features: Sequence[str],
-        channels: int | Mapping[str, int],
+        channels: int | Sequence[int] | Mapping[str, int],
         *,
         loss: nn.Module,
         num_classes: int | None = None,
@@ -79,14 +79,15 @@ class UNetHead(nn.Module):
 
         Args:
             features: "p0" or whatever is finest, then those to supervise besides: ("p0", "p1").
-            channels: of each feature by name, or of all.
+            channels: of each feature by name, of each level from p0 on, or of all.
             loss: as SemanticHead's.
             num_classes: K; None takes the loss's ``num_channels``.
             num_convs: 3x3 convolutions with norm and ReLU before each 1x1 one.
             norm: theirs, as UNetEncoder's.
 
         Raises:
-            ValueError: no features, or not from fine to coarse; ``num_convs`` below 0.
+            ValueError: no features, not from fine to coarse, or one without ``channels``;
+                ``num_convs`` below 0.
         """
         super().__init__()
         if num_convs < 0:
@@ -97,8 +98,14 @@ class UNetHead(nn.Module):
             raise ValueError(f"features must be named from fine to coarse, got {list(features)}.")
         self.features = dict(zip(features, levels, strict=True))
         self.loss, self.ignore_value = loss, loss.ignore_value
-        for name in features:
-            before = channels if isinstance(channels, int) else channels[name]
+        for name, level in self.features.items():
+            try:
+                key = name if isinstance(channels, Mapping) else level
+                before = channels if isinstance(channels, int) else channels[key]
+            except LookupError:
+                raise ValueError(
+                    f"channels={channels} says nothing of the feature {name}."
+                ) from None
             convs = convolutions(before, before, norm, num_convs)
             self.add_module(f"convs_{name}", nn.Sequential(*convs))
             predictor = nn.Conv2d(before, num_classes or loss.num_channels, kernel_size=1)

@@ -39,6 +39,9 @@ class UNetEncoder(Backbone):
             widths: c_0, c_1, ..., fine to coarse: two or more.
             norm: "IN" for instance norm, or what Detectron2's get_norm takes; "GN" has 32 groups,
                 or fewer where they do not divide the channels.
+
+        Raises:
+            ValueError: fewer than two widths, or a norm that there is not.
         """
         super().__init__()
         if len(widths) < 2:
@@ -198,7 +201,22 @@ def convolutions(in_channels: int, out_channels: int, norm: str, count: int = 2)
 
 def _norm(norm: str, channels: int) -> nn.Module | None:
     if norm == "IN":
-        return nn.InstanceNorm2d(channels, affine=True)
+        return _GroupNorm(channels, channels)
     if norm == "GN":
-        return nn.GroupNorm(math.gcd(32, channels), channels)
-    return get_norm(norm, channels)
+        return _GroupNorm(math.gcd(32, channels), channels)
+    try:
+        return get_norm(norm, channels)
+    except KeyError:
+        raise ValueError(
+            f"norm={norm}: take IN, GN, BN, SyncBN or another of get_norm's."
+        ) from None
+
+
+class _GroupNorm(nn.GroupNorm):
+    """GroupNorm that takes groups of one element, of small images, and makes them its bias.
+
+    PyTorch's refuses them for fear of a mistake in training.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)

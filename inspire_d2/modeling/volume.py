@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from detectron2.modeling.meta_arch.semantic_seg import SemanticSegmentor
 
-from inspire_d2.errors import InputError
+from inspire_d2.errors import InputError, as_size
 
 __all__ = ["VolumeSegmentor"]
 
@@ -45,13 +45,13 @@ class VolumeSegmentor(SemanticSegmentor):
                 the bottom-up's.
         """
         super().__init__(**kwargs)
-        if window is not None and (len(window) != 2 or min(window) < 1):
-            raise InputError(f"model.window={list(window)} must be a height and a width, or None.")
         if not 0 <= overlap < 1:
             raise InputError(f"model.overlap={overlap} must be 0 or more, and less than 1.")
-        if slices_per_batch < 1:
-            raise InputError(f"model.slices_per_batch={slices_per_batch} must be 1 or more.")
-        self.window = None if window is None else tuple(window)
+        if type(slices_per_batch) is not int or slices_per_batch < 1:
+            raise InputError(
+                f"model.slices_per_batch={slices_per_batch} must be a whole number from 1 up."
+            )
+        self.window = None if window is None else as_size("model.window", window)
         self.overlap, self.slices_per_batch, self.mirror = overlap, slices_per_batch, mirror
         bottom_up = getattr(self.backbone, "bottom_up", self.backbone)
         # the first convolution's weight: out, in, height, width

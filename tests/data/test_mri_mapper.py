@@ -85,6 +85,13 @@ def test_share_of_the_foreground(item: dict[str, Any]) -> None:
         assert abs(slices[number] - draws * share) < 4 * deviation
 
 
+def test_voxels_that_do_not_count_are_not_looked_for(item: dict[str, Any]) -> None:
+    item["label"][item["label"] == 4] = 255
+    item["voxels"]["255"] = item["voxels"].pop("4")
+    mapper = MriMapper(is_train=True, patch_size=(1, 1), foreground_share=1)
+    assert {int(mapper(item)["sem_seg"]) for _ in range(50)} == {1}
+
+
 def test_every_voxel_of_a_label_is_as_likely(item: dict[str, Any]) -> None:
     draws = 4500
     mapper = MriMapper(is_train=True, patch_size=(1, 1), foreground_share=1.0)

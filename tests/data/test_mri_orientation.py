@@ -26,7 +26,7 @@ def entry(codes: str, axis: int) -> dict:
     affine[:3, :3] = 0
     for column, (body, sign) in enumerate(orientations.axcodes2ornt(codes)):
         affine[int(body), column] = 2 * sign
-    return {"reference": "a.nii.gz", "affine": affine.tolist(), "axis": axis}
+    return {"oriented": True, "affine": affine.tolist(), "axis": axis}
 
 
 @pytest.mark.parametrize(("target", "target_axis"), [("LPS", 2), ("RAS", 2), ("IAR", 0)])
@@ -50,7 +50,7 @@ def test_codes_begin_with_the_slices() -> None:
     assert orientation(entry("LPS", 2)) == "SLP"
     assert orientation(entry("RAS", 0)) == "RAS"
     assert [slice_direction(entry("LPS", axis)) for axis in range(3)] == [0, 1, 2]
-    assert orientation({"reference": None}) is None
+    assert orientation(entry("LPS", 2) | {"oriented": False}) is None
 
 
 def test_nothing_is_turned_where_it_is_not_known_how() -> None:

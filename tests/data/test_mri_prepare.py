@@ -29,7 +29,7 @@ def test_a_set_by_ratio(
     assert not patients[0] & patients[1]
     assert [len(names) for names in patients] == [2, 2]
     for part in (train, val):
-        assert part["format"] == "inspire_d2 mri 1"
+        assert part["format"] == "inspire_d2 mri 2"
         assert part["layout"] == "brats"
         assert part["channels"] == ["t1", "t1ce", "t2", "flair"]
         assert part["labels"] == [1, 2, 3]

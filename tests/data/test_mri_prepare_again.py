@@ -29,9 +29,9 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     read = mri_prepare.read_case
 
-    def noting(case: Any, axis: int) -> Any:
+    def noting(case: Any, axis: int, **options: bool) -> Any:
         names.append(case.name)
-        return read(case, axis)
+        return read(case, axis, **options)
 
     monkeypatch.setattr(mri_prepare, "read_case", noting)
     return names
@@ -149,9 +149,12 @@ def test_a_run_that_is_stopped_goes_on(
         assert not list(cases.glob(".*.part"))
     monkeypatch.undo()
     read = mri_prepare.read_case
-    monkeypatch.setattr(
-        mri_prepare, "read_case", lambda case, axis: worked.append(case.name) or read(case, axis)
-    )
+
+    def noting(case: Any, axis: int, **options: bool) -> Any:
+        worked.append(case.name)
+        return read(case, axis, **options)
+
+    monkeypatch.setattr(mri_prepare, "read_case", noting)
     prepare_mri(*arguments)
     assert sorted([*done, *worked]) == sorted(path.name for path in brats.glob("BraTS*"))
     assert not list(cases.glob(".*.part"))
@@ -162,7 +165,7 @@ def test_a_run_that_is_stopped_goes_on(
 def test_a_worker_that_dies(
     brats: Path, mri_refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mri_prepare, "read_case", lambda *_: os._exit(1))
+    monkeypatch.setattr(mri_prepare, "read_case", lambda *_, **__: os._exit(1))
     said = mri_refused("--layout", "brats", "--root", brats, "--all", "x", "--jobs", 2)
     assert "a worker process died" in said
 

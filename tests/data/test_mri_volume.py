@@ -230,3 +230,57 @@ def test_wrong_axis(tmp_path: Path) -> None:
     save_brats(tmp_path)
     with pytest.raises(InputError, match="--axis 3 is not 0, 1 or 2"):
         load_case(only_case("brats", tmp_path), 3)
+
+
+def test_zeros_within_the_brain_belong_to_it(tmp_path: Path) -> None:
+    first, second = brain(0), brain(1)
+    first[6, 5, 4] = second[7, 5, 4] = 0  # in one channel each
+    first[8, 6, 5] = second[8, 6, 5] = 0  # a hole
+    first[2, 3, 4] = second[2, 3, 4] = 0  # open to the outside
+    for channel, data in enumerate((first, second)):
+        save(tmp_path / f"images/x_{channel:04d}.nii.gz", data)
+    save(tmp_path / "labels/x.nii.gz", tumour((1,)))
+    prepared = load_case(only_case("folders", tmp_path))
+    crop = tuple(slice(*bounds) for bounds in prepared.entry["crop"])
+    inside = brain(0) != 0
+    inside[2, 3, 4] = False
+    for channel, data in enumerate((first, second)):
+        values = data[inside].astype(float)
+        wanted = np.where(inside, (data - values.mean()) / values.std(), 0)[crop]
+        found = np.moveaxis(prepared.image[:, channel], 0, 2)
+        np.testing.assert_allclose(found, wanted, atol=2e-3)
+        np.testing.assert_array_equal(found == 0, ~inside[crop])
+
+
+def test_heads_with_their_skulls_count_as_a_whole(tmp_path: Path) -> None:
+    data = brain(0)
+    data[3:5] = 0  # air in the middle
+    save(tmp_path / "images/x.nii.gz", data)
+    save(tmp_path / "labels/x.nii.gz", tumour((1,)))
+    prepared = load_case(only_case("folders", tmp_path), skull_stripped=False)
+    assert prepared.entry["skull_stripped"] is False
+    crop = tuple(slice(*bounds) for bounds in prepared.entry["crop"])
+    values = data[crop].astype(float)
+    wanted = (values - values.mean()) / values.std()
+    found = np.moveaxis(prepared.image[:, 0], 0, 2)
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    assert found[1:3].max() < 0  # air is dark, not the mean
+
+
+def test_no_voxel_of_the_mean_is_taken_for_the_outside(tmp_path: Path) -> None:
+    data = np.where(brain(0) == 0, 0, 50)
+    data[5:8] = np.where(brain(0)[5:8] == 0, 0, 75)
+    data[8:11] = np.where(brain(0)[8:11] == 0, 0, 25)
+    save(tmp_path / "images/x.nii.gz", data.astype(np.int16))
+    save(tmp_path / "labels/x.nii.gz", tumour((1,)))
+    image = load_case(only_case("folders", tmp_path)).image
+    assert np.count_nonzero(image) == np.count_nonzero(data)
+    assert np.isclose(image.astype(float), 0, atol=1e-6).sum() > np.count_nonzero(data == 0) * 0.01
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 2)])
+def test_a_file_says_how_it_lies_by_one_of_two_codes(tmp_path: Path, codes: tuple) -> None:
+    save(tmp_path / "images/x.nii.gz", brain(0), codes=codes)
+    save(tmp_path / "labels/x.nii.gz", tumour((1,)), codes=codes)
+    entry = load_case(only_case("folders", tmp_path)).entry
+    assert entry["oriented"] is any(codes)

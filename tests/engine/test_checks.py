@@ -258,6 +258,19 @@ def test_image_that_breaks_off_ends_with_code_2(
     assert "Traceback" not in output.err + output.out
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("dataloader.evaluator.threshold=1.5", "threshold must be 0..1, got 1.5"),
+        ("dataloader.evaluator={write_predictions: True, output_dir: null}", "give an output_dir"),
+    ],
+)
+def test_an_evaluator_of_volumes_that_cannot_be_built(override: str, sentence: str) -> None:
+    cfg = load_config("configs/mri/atlas_unet_plain.py", [override])
+    with pytest.raises(InputError, match=sentence):
+        check_datasets(cfg, ())
+
+
 def test_prepared_mri(tmp_path: Path) -> None:
     for name, data in (("images", np.arange(8)), ("labels", np.ones(8))):
         (tmp_path / name).mkdir()

@@ -6,7 +6,9 @@ import os
 import threading
 from pathlib import Path
 
-from inspire_d2.evaluation.region_table import RegionTable
+import numpy as np
+
+from inspire_d2.evaluation.region_table import RegionTable, measure
 
 
 def rows_of(voxels: int) -> list[dict]:
@@ -16,6 +18,14 @@ def rows_of(voxels: int) -> list[dict]:
 def read(path: Path) -> dict[str, str]:
     with path.open(newline="") as file:
         return {row["case"]: row["voxels"] for row in csv.DictReader(file)}
+
+
+def test_millilitres_only_where_the_spacing_is_known() -> None:
+    label_map = np.zeros((3, 4, 5), np.uint8)
+    label_map[0, :2, :5] = label_map[2, 3, 4] = 1
+    (row,) = measure(label_map, {"lesion": [1]}, (10.0, 20.0, 0.5))
+    assert row == {"region": "lesion", "voxels": 11, "ml": "1.10", "parts": 2}
+    assert measure(label_map, {"lesion": [1]}, None)[0] == row | {"ml": ""}
 
 
 def test_two_tables_of_one_file_keep_each_others_rows(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_wrong_input_is_named(one, out, message):
         ({}, {}, "no regions"),
         ({"WT": []}, {}, "region WT must be a list of label values"),
         ({"WT": 1}, {}, "region WT must be a list of label values"),
-        ({"WT": [0, 1]}, {}, "region WT must be a list of label values 1..255"),
+        ({"WT": [0, 1]}, {}, "region WT must be a list of label values 1..254"),
         ({"WT": ["tumour"]}, {}, "region WT must be a list of label values"),
         ({"WT": [1]}, {"threshold": 50}, "threshold must be 0..1, got 50"),
         ({"WT": [1]}, {"write_predictions": True}, "give an output_dir"),
@@ -318,6 +318,15 @@ def test_what_is_judged_is_what_is_written(tmp_path):
         assert metrics[f"{region} Dice"] == pytest.approx(expected)
     assert metrics["WT Dice"] == 1
     assert metrics["TC Dice"] == pytest.approx(4 / 5)
+
+
+def test_voxels_of_255_count_neither_way():
+    entry = item("a", bar(0, 4))
+    entry["label"][1, 2, 4:6] = 255
+    both = evaluate((entry, output(bar(0, 6), EMPTY)))
+    assert both["WT Dice"] == 1 and both["WT lesion_precision"] == 1
+    part = evaluate((entry, output(bar(2, 6), EMPTY)))
+    assert part["WT Dice"] == pytest.approx(2 * 2 / (2 + 4))
 
 
 def save_volume(path) -> None:

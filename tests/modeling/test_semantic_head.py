@@ -55,7 +55,7 @@ def unet_features(batch: int = 2, channels: tuple[int, ...] = (4, 6)) -> dict[st
     return {f"p{j}": image(batch, c, 32 >> j, 48 >> j, seed=j) for j, c in enumerate(channels)}
 
 
-def unet_head(features: tuple[str, ...], channels: int | dict[str, int]) -> UNetHead:
+def unet_head(features: tuple[str, ...], channels: int | list[int] | dict[str, int]) -> UNetHead:
     torch.manual_seed(0)
     return UNetHead(features, channels, num_classes=3, loss=CrossEntropyDice(1.0, IGNORE))
 
@@ -69,6 +69,16 @@ def test_unet_head_predicts_with_its_finest_map() -> None:
     assert losses == {}
     torch.testing.assert_close(logits, expected)
     assert logits.abs().max() < 1
+
+
+def test_unet_head_reads_channels_by_level() -> None:
+    by_level = unet_head(("p0", "p1"), [4, 6, 8])
+    by_name = unet_head(("p0", "p1"), {"p0": 4, "p1": 6})
+    for name, weight in by_name.state_dict().items():
+        assert by_level.state_dict()[name].shape == weight.shape
+    for channels in ([4], {"p0": 4}):
+        with pytest.raises(ValueError, match="says nothing of the feature p1"):
+            unet_head(("p0", "p1"), channels)
 
 
 def test_unet_head_convolves_with_norm_and_relu_first() -> None:

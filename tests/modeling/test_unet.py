@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone.fpn import FPN
 from detectron2.modeling.backbone.resnet import BasicStem, ResNet
@@ -40,6 +41,27 @@ def test_encoder_has_the_maps_that_it_says(norm: str, channels: int, size: tuple
     for name, shape in module.output_shape().items():
         expected = [-(-length // shape.stride) for length in size]
         assert features[name].shape == (2, shape.channels, *expected)
+
+
+@pytest.mark.parametrize(("norm", "widths"), [("IN", (4, 6)), ("GN", (16, 32))])
+def test_encoder_takes_maps_of_one_pixel(norm: str, widths: tuple[int, ...]) -> None:
+    module = UNetEncoder(1, widths, norm)
+    with torch.no_grad():
+        module.enc1[-1].norm.bias.fill_(0.5)
+    found = module(image(1, 1, 2, 2))["enc1"]
+    assert found.shape[-2:] == (1, 1)
+    torch.testing.assert_close(found, torch.full_like(found, 0.5))  # of one element: its bias
+
+
+def test_instance_norm_is_torchs() -> None:
+    module = UNetEncoder(1, (4, 6), "IN").enc0[0].norm
+    x = image(2, 4, 5, 7)
+    torch.testing.assert_close(module(x), F.instance_norm(x))
+
+
+def test_a_norm_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match="norm=XX: take IN, GN, BN"):
+        UNetEncoder(1, (4, 6), "XX")
 
 
 def test_encoder_at_work_is_unets() -> None:

@@ -50,11 +50,12 @@ def images(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run trained on a set of two channels, with a model that is right."""
-    index = {"format": "inspire_d2 mri 1", "layout": "folders", "channels": ["0000", "0001"],
+    index = {"format": "inspire_d2 mri 2", "layout": "folders", "channels": ["0000", "0001"],
              "labels": [1], "cases": [{
                  "case": "a", "patient": "a", "image": "a.npy", "label": None, "shape": [4, 4, 4],
                  "axis": 2, "crop": [[0, 4]] * 3, "spacing": [1.0] * 3,
-                 "affine": np.eye(4).tolist(), "reference": None, "voxels": {}}]}  # fmt: skip
+                 "affine": np.eye(4).tolist(), "reference": None, "voxels": {},
+                 "skull_stripped": False, "oriented": False}]}  # fmt: skip
     (tmp_path / "train.json").write_text(json.dumps(index))
     folder = tmp_path / "run"
     folder.mkdir()
@@ -187,8 +188,8 @@ def test_without_the_training_set_labels_must_be_named(
     (run.parent / "train.json").unlink()
     with pytest.raises(SystemExit):
         predict(run, images)
-    assert "name --labels and --axis" in capsys.readouterr().err
-    output = predict(run, images, "--axis", "0", "--labels", "1")
+    assert "name --labels, --axis and --skull-stripped or" in capsys.readouterr().err
+    output = predict(run, images, "--axis", "0", "--labels", "1", "--no-skull-stripped")
     np.testing.assert_array_equal(np.asarray(nib.load(output / "x.nii.gz").dataobj), block)
 
 
@@ -211,7 +212,8 @@ def test_images_are_not_written_over(
             main(["--run", str(run), "--layout", "folders", "--images", str(images),
                   "--output", str(images), option])  # fmt: skip
         assert ended.value.code == 2
-        assert "is where the images are: x would be written over" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert "is where the images or their labels are: x would be written over" in told
     assert {path: path.read_bytes() for path in images.iterdir()} == before
 
 
@@ -257,12 +259,60 @@ def test_a_case_too_large_for_the_memory_does_not_stop_the_others(
     assert "memory ran out (1): large (lower model.slices_per_batch" in told
 
 
+def test_a_case_that_fails_does_not_stop_the_others(
+    run: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def forward(self: Brightest, items: list[dict]) -> list[dict]:
+        if items[0]["case"] == "bad":
+            raise ValueError("what nobody thought of")
+        return ask(self, items)
+
+    ask = Brightest.forward
+    monkeypatch.setattr(Brightest, "forward", forward)
+    for seed, name in enumerate(("bad", "good")):
+        write_case(images, name, seed)
+    with pytest.raises(SystemExit) as ended:
+        predict(run, images)
+    assert ended.value.code == 2
+    assert [path.name for path in (run.parent / "predicted").glob("*.gz")] == ["good.nii.gz"]
+    assert "bad (ValueError: what nobody thought of)" in capsys.readouterr().err
+
+
+def test_true_label_maps_are_not_written_over(
+    run: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    block = write_case(images, "x", 0)
+    truth = images.parent / "labels" / "x.nii.gz"
+    truth.parent.mkdir()
+    nib.save(nib.Nifti1Image(block.astype(np.uint8), AFFINE), truth)
+    before = truth.read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        main(["--run", str(run), "--layout", "folders", "--root", str(images.parent),
+              "--output", str(truth.parent), "--force"])  # fmt: skip
+    assert ended.value.code == 2 and truth.read_bytes() == before
+    assert "where the images or their labels are" in capsys.readouterr().err
+
+
+def test_pixels_of_another_size_are_told(
+    run: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    index = run.parent / "train.json"
+    content = json.loads(index.read_text())
+    content["cases"][0] |= {"reference": "t1.nii.gz", "spacing": [3, 3, 1]}
+    index.write_text(json.dumps(content))
+    write_case(images, "x", 0)
+    predict(run, images)
+    assert "x has pixels of 1.15 mm, the model was trained on some of 3 to 3 mm" in (
+        capsys.readouterr().err
+    )
+
+
 def test_slices_of_another_direction_are_refused(
     run: Path, images: Path, capsys: pytest.CaptureFixture
 ) -> None:
     index = run.parent / "train.json"
     content = json.loads(index.read_text())
-    content["cases"][0] |= {"reference": "t1.nii.gz", "affine": np.diag([1, 1, 2, 1]).tolist()}
+    content["cases"][0] |= {"oriented": True, "affine": np.diag([1, 1, 2, 1]).tolist()}
     index.write_text(json.dumps(content))
     block = write_case(images, "x", 0)  # whose second axis goes from foot to head
     with pytest.raises(SystemExit):
@@ -288,7 +338,7 @@ def test_volumes_that_lie_otherwise_are_turned(
     index = run.parent / "train.json"
     content = json.loads(index.read_text())
     lps = np.diag([-1, -1, 2, 1]).tolist()
-    content["cases"][0] |= {"reference": "t1.nii.gz", "affine": lps}
+    content["cases"][0] |= {"oriented": True, "affine": lps}
     index.write_text(json.dumps(content))
     cfg = load_config(str(run / "config.yaml"))
     monkeypatch.setattr("inspire_d2.engine.trained.load_trained", lambda *_: (cfg, Corner()))

@@ -28,7 +28,7 @@ model = L(VolumeSegmentor)(
     sem_seg_head=L(UNetHead)(
         # deep supervision: name coarser maps too, [p0, p1, p2]
         features=["p0"],
-        channels={"p0": 32, "p1": 64, "p2": 128, "p3": 256},
+        channels="${..backbone.bottom_up.widths}",
         loss=L(RegionLoss)(
             # name: label values; from the outer region to the inner where one lies in another
             regions={"lesion": [1]},
