@@ -88,13 +88,14 @@ def prepare(args: argparse.Namespace, start: Start) -> "DictConfig":
 
     ``start`` is told of the run's folder as soon as that is known.
     """
-    from inspire_d2.engine.checks import check_datasets, check_train_options
+    from inspire_d2.engine.checks import check_datasets
     from inspire_d2.engine.config import is_overridden, load_config
     from inspire_d2.engine.config_yaml import check_saveable
     from inspire_d2.engine.device import resolve_device
     from inspire_d2.engine.launch import check_processes
     from inspire_d2.engine.run_start import check_output_dir, check_resume, find_checkpoint
     from inspire_d2.engine.scoring import find_checkpoints
+    from inspire_d2.engine.train_options import check_train_options
     from inspire_d2.model_zoo import find_config
 
     args.config_file = find_config(args.config_file)  # Detectron2's set-up logs the file, too
@@ -141,6 +142,10 @@ if __name__ == "__main__":
 
             from inspire_d2.engine.launch import launch_main
             from inspire_d2.engine.run_lock import run_lock
+            from inspire_d2.engine.run_start import check_output_dir
 
             with run_lock(config.train.output_dir, arguments):
+                # What was waited for may have saved a checkpoint meanwhile.
+                resume = arguments.resume or arguments.eval_only
+                check_output_dir(config.train.output_dir, resume=resume)
                 launch_main(main, arguments, config)

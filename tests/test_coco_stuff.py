@@ -105,3 +105,16 @@ def test_panopticapi_that_is_missing_is_told_before(
     monkeypatch.setattr("inspire_d2.engine.checks.find_spec", lambda _: None)
     with pytest.raises(InputError, match="panopticapi, which is not there: pip install"):
         check_datasets(cfg, ("train", "test"))
+
+
+@pytest.mark.parametrize("missing", ["stuff", "panoptic"])
+def test_maps_that_are_not_there_are_told_before(name: str, missing: str, tmp_path: Path) -> None:
+    cfg = load_small("panoptic_r50_inspire_1x")
+    for part in ("train", "test"):
+        cfg.dataloader[part].dataset.names = f"{name}_separated"
+    (tmp_path / missing).rename(tmp_path / "elsewhere")
+    told = f"data set {name}_separated: {tmp_path}/{missing} does not exist; put the data there"
+    with pytest.raises(InputError, match=told):
+        check_datasets(cfg, ("train", "test"))
+    if missing == "panoptic":  # nothing of it is trained on
+        check_datasets(cfg, ("train",))

@@ -319,3 +319,28 @@ def test_a_second_run_in_one_folder_is_refused(data: Path, tmp_path: Path) -> No
     assert re.match(told, second.stderr.splitlines()[-1])
     assert "Traceback" not in second.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".lock.rank0"]
+
+
+def test_a_run_that_saves_while_it_is_waited_for_is_not_written_over(
+    data: Path, tmp_path: Path
+) -> None:
+    holder = (
+        "import pathlib, sys; from inspire_d2.engine.run_lock import keep_rank_lock\n"
+        "keep_rank_lock(sys.argv[1]); print(flush=True); sys.stdin.read()\n"
+        "pathlib.Path(sys.argv[1], 'model_0000001.pth').touch()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, str(REPOSITORY / "train_net.py"), "--config-file", CONFIG]
+    with subprocess.Popen([sys.executable, "-c", holder, tmp_path], **pipes) as first:
+        first.stdout.readline()
+        with subprocess.Popen(
+            command + words(data, tmp_path), stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
+        ) as second:
+            for line in second.stderr:
+                if "Waiting up to" in line:
+                    break
+            first.stdin.close()
+            told = second.stderr.read()
+    assert second.returncode == 2
+    assert told.splitlines()[-1].startswith(f"error: {tmp_path} holds the checkpoints of a run")
+    assert not (tmp_path / "config.yaml").exists()

@@ -59,8 +59,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def check_options(seed: int, opts: list[str]) -> None:
     """Raise InputError where the commands would refuse these, before anything is deleted."""
-    from inspire_d2.engine.checks import check_train_options
     from inspire_d2.engine.config import load_config
+    from inspire_d2.engine.train_options import check_train_options
     from inspire_d2.errors import InputError
 
     if any(opt.startswith("train.output_dir=") for opt in opts):

@@ -148,8 +148,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def check(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
     """Complete the arguments; raise InputError where one of them cannot be used."""
-    from inspire_d2.engine.checks import check_datasets, check_train_options
+    from inspire_d2.engine.checks import check_datasets
     from inspire_d2.engine.config import load_config
+    from inspire_d2.engine.train_options import check_train_options
 
     unknown = [v for v in args.variants if v not in variants]
     if unknown:

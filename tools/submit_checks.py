@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from inspire_d2.engine.arguments import argument_parser
-from inspire_d2.engine.checks import check_datasets, check_train_options
+from inspire_d2.engine.checks import check_datasets
 from inspire_d2.engine.config import is_overridden, load_config
 from inspire_d2.engine.config_yaml import check_saveable
 from inspire_d2.engine.device import parse_device
@@ -20,6 +20,7 @@ from inspire_d2.engine.dist import check_dist
 from inspire_d2.engine.run_start import check_output_dir, check_resume, find_checkpoint
 from inspire_d2.engine.scoring import find_checkpoints
 from inspire_d2.engine.submission import TrainingJob
+from inspire_d2.engine.train_options import check_train_options
 from inspire_d2.errors import InputError
 from inspire_d2.model_zoo import find_config
 

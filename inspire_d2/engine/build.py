@@ -10,7 +10,10 @@ from ..errors import InputError
 __all__ = ["build"]
 
 # What a wrong value makes code raise; others, such as of a GPU, are no mistakes of the config.
-_MISTAKES = (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_MISTAKES = (
+    *(AssertionError, ArithmeticError, AttributeError, ImportError, LookupError),
+    *(TypeError, ValueError),
+)
 
 
 def build(node: Any, key: str) -> Any:

@@ -96,7 +96,7 @@ def _candidates(folder: str) -> Iterator[str]:
     """Name the run's checkpoints, the last first, then from the most iterations to the fewest."""
     tag, last = Path(folder, LAST), ""
     if tag.is_file():
-        last = os.path.join(folder, tag.read_text().strip())
+        last = os.path.join(folder, tag.read_text(errors="replace").strip() or LAST)
         yield last
     found = {str(path): NUMBERED.fullmatch(path.name) for path in Path(folder).glob("model_*.pth")}
     numbers = {path: match[1] for path, match in found.items() if match and path != last}

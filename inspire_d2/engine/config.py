@@ -13,9 +13,10 @@ from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import InputError
+from ..errors import InputError, warn
 from ..model_zoo import closest_config, find_config
 from .config_yaml import read_yaml
+from .signals import stop_signals
 
 __all__ = ["SECTIONS", "config_digest", "is_overridden", "load_config", "save_config"]
 
@@ -48,6 +49,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
+        if stop_signals.requested:
+            raise
         # A config is a program: anything can go wrong in it.
         raise InputError(
             f"config file {path} does not load: {type(error).__name__}: {error}"
@@ -59,6 +62,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise InputError(f"config file {path} does not define {', '.join(missing)}.")
     for override in overrides:
         _apply_override(cfg, override)
+    for name in SECTIONS:
+        if not isinstance(cfg[name], DictConfig):
+            raise InputError(f"{name}={cfg[name]!r} of the config file {path} must be a mapping.")
     try:
         OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
@@ -159,8 +165,11 @@ def _assign(parent: DictConfig | ListConfig, name: Any, value: Any, key: str, te
     for entry, part in value.items():
         if fixed:
             _check_key(present, str(entry), f"{key}.{entry}", key)
-        elif part is None and entry in present:
-            del present[entry]
+        elif part is None:
+            if entry in present:
+                del present[entry]
+            else:  # as in a run that was begun with the same override, or mistyped
+                warn(f"override {key}: there is no {entry} to leave out of {', '.join(present)}")
             continue
         _assign(present, entry, part, f"{key}.{entry}", str(part))
 

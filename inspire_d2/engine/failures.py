@@ -11,7 +11,7 @@ from detectron2.utils import comm
 
 from ..errors import InputError, first_few
 
-__all__ = ["ExplainsFailures", "tells_of_full_disk", "tells_of_memory"]
+__all__ = ["ExplainsFailures", "dead_worker", "tells_of_full_disk", "tells_of_memory"]
 
 # How torch tells of them.
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)", re.DOTALL)
@@ -20,6 +20,15 @@ _NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 _KILLED = re.compile(r"killed by signal: (\w+)")
+
+
+def dead_worker(error: object) -> str:
+    """Return which of a data loader's workers died, and how, if an error says so, else ""."""
+    text = str(error)
+    worker, how = _WORKER.search(text), _KILLED.search(text)
+    if not worker:
+        return ""
+    return f"{worker[1]} died{f' by the signal {how[1]}' if how else ''}"
 
 
 def tells_of_memory(error: object) -> bool:
@@ -81,13 +90,10 @@ class ExplainsFailures:
 
     def _explain(self, error: Exception) -> str:
         """Return the sentence for an error, "" for one that is none of these."""
-        text = str(error)
-        worker = _WORKER.search(text)
-        if worker:
-            how = _KILLED.search(text)
+        if worker := dead_worker(error):
             return (
-                f"the data loader's worker process {worker[1]}{self._where()} died in iteration "
-                f"{self.iter + 1}{f', by the signal {how[1]}' if how else ''}: most often memory "
+                f"the data loader's worker process {worker} in iteration {self.iter + 1}"
+                f"{self._where()}: most often memory "
                 "runs out (the kernel's log tells); lower dataloader.train.num_workers or "
                 "dataloader.train.total_batch_size, and see that /dev/shm is large enough."
             )

@@ -2,11 +2,12 @@
 
 import contextlib
 import datetime
+import json
 import logging
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from detectron2.engine import HookBase
@@ -103,7 +104,7 @@ class ProgressWriter(EventWriter):
 
 
 class MetricsWriter(JSONWriter):
-    """Detectron2's writer of metrics.json.
+    """Detectron2's writer of metrics.json, which can write scores as soon as they are there.
 
     Raises:
         InputError: from each method, where the file cannot be written, as on a full disk.
@@ -113,11 +114,32 @@ class MetricsWriter(JSONWriter):
         with _writing(json_file):
             super().__init__(json_file)
         self._path = json_file
+        self._written: dict[str, int] = {}  # the last iteration of each metric
 
     def write(self) -> None:
         """Add the lines of what is new."""
+        self._add(get_event_storage().latest_with_smoothing_hint(self._window_size))
+
+    def write_scores(self, period: int, max_iter: int, names: Collection[str]) -> None:
+        """Add what is new: all of it where a line of the iteration is due, else ``names`` alone."""
+        storage = get_event_storage()
+        if storage.iter < max_iter and (storage.iter + 1) % period:
+            latest = storage.latest()
+            self._add({name: latest[name] for name in names})
+        else:
+            self.write()
+
+    def _add(self, latest: Mapping[str, tuple[float, int]]) -> None:
+        lines: dict[int, dict[str, float]] = {}
+        for name, (value, iteration) in latest.items():
+            if iteration > self._written.get(name, -1):
+                self._written[name] = iteration
+                lines.setdefault(iteration, {"iteration": iteration})[name] = value
         with _writing(self._path):
-            super().write()
+            for line in lines.values():
+                self._file_handle.write(json.dumps(line, sort_keys=True) + "\n")
+            self._file_handle.flush()
+            os.fsync(self._file_handle.fileno())
 
     def close(self) -> None:
         """Close the file."""

@@ -38,9 +38,6 @@ def find_scores(run: Path, cfg: DictConfig) -> Scores:
         note = f"{other} holds older scores, of --eval-only, which are left out."
         return Scores(run, cfg, note)
     config = other.with_name(CONFIG)
-    if config.is_file() and _written(config) > _written(other):
-        note = f"{other} is left out: a later scoring there has not come to its end."
-        return Scores(run, cfg, note)
     theirs = load_config(str(config)) if config.is_file() else cfg
     note = f"The scores are those of --eval-only in {other.parent}"
     checkpoint = theirs.train.get("init_checkpoint")

@@ -10,6 +10,8 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
+from ..errors import InputError
+
 __all__ = ["set_up_run"]
 
 
@@ -22,7 +24,10 @@ def set_up_run(cfg: DictConfig, args: argparse.Namespace) -> logging.Logger:
     """
     rank = comm.get_rank()
     for name in ("fvcore", "detectron2", "inspire_d2"):
-        setup_logger(cfg.train.output_dir, rank, name=name, configure_stdout=False)
+        try:
+            setup_logger(cfg.train.output_dir, rank, name=name, configure_stdout=False)
+        except OSError as error:
+            raise InputError(f"the log cannot be written: {error}.") from error
     without_folder = copy.deepcopy(cfg)
     without_folder.train.output_dir = None
     # Not every default_setup reads it, and none takes None.

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
 import signal
@@ -115,6 +116,8 @@ def forward_signals() -> Iterator[StopSignals]:
     thread.start()
     handlers = {n: signal.signal(n, _leave_it_to_the_thread) for n in _heeded()}
     wakeup = signal.set_wakeup_fd(write_end)
+    # Its start, at the first child's, would unblock signals again.
+    multiprocessing.resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, CODES)
     try:
         yield note

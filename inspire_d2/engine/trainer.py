@@ -1,17 +1,24 @@
 """Training and scoring a model from a LazyConfig with Detectron2's trainer and hooks."""
 
+import functools
 import json
 import logging
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableSequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_on_dataset,
+    print_csv_format,
+)
 from detectron2.utils import comm
 from detectron2.utils.events import TensorboardXWriter
 from omegaconf import DictConfig
@@ -20,9 +27,10 @@ from torch import nn
 from ..errors import CheckpointError, InputError
 from .build import build
 from .checkpoint import ReportingCheckpointer
+from .checkpoint_files import replace_file
 from .checkpointing import CheckpointHook
 from .evaluation_hook import EvaluationHook
-from .failures import tells_of_memory
+from .failures import dead_worker, tells_of_memory
 from .hooks import EarlyEstimate, MemoryMonitor, MetricsWriter, ProgressWriter
 from .norms import fit_sync_batch_norm
 from .optim import check_kind, hyperparameters, keep_hyperparameters, scale_lr
@@ -72,6 +80,7 @@ def run_training(
             results.update(evaluate(cfg, model))
         return results
 
+    scoring = EvaluationHook(cfg.train.eval_period, score, folder=cfg.train.output_dir)
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
@@ -81,7 +90,7 @@ def run_training(
             line,
             hooks.LRScheduler(scheduler=build(cfg.lr_multiplier, "lr_multiplier")),
             checkpoints,
-            EvaluationHook(cfg.train.eval_period, score, folder=cfg.train.output_dir),
+            scoring,
         ]
     )
     wanted = hyperparameters(optimizer)
@@ -100,8 +109,15 @@ def run_training(
             ready()
         mend_metrics(os.path.join(cfg.train.output_dir, "metrics.json"), start, line)
         period = cfg.train.log_period
+        metrics = MetricsWriter(os.path.join(cfg.train.output_dir, "metrics.json"))
+        scoring.write = functools.partial(metrics.write_scores, period, cfg.train.max_iter)
+        writers = [
+            ProgressWriter(cfg.train.max_iter, cfg.dataloader.train.total_batch_size),
+            metrics,
+            TensorboardXWriter(cfg.train.output_dir),
+        ]
         trainer.register_hooks(
-            [EarlyEstimate(period), hooks.PeriodicWriter(_writers(cfg), period=period)]
+            [EarlyEstimate(period), hooks.PeriodicWriter(writers, period=period)]
         )
     trainer.train(start, cfg.train.max_iter)
     return results
@@ -112,7 +128,7 @@ def run_evaluation(
 ) -> OrderedDict[str, Any]:
     """Score a checkpoint, all of whose tensors must fit, on the config's test set.
 
-    The main process calls ``ready`` when there are scores, before it writes them.
+    The main process calls ``ready`` when all is predicted, before it writes results.
 
     Raises:
         CheckpointError: it does not fit, or cannot be read.
@@ -137,17 +153,29 @@ def evaluate(
 ) -> OrderedDict[str, Any]:
     """Score a model on ``dataloader.test``; write ``evaluation.json`` beside its other results.
 
-    The main process calls ``ready`` before that.
+    When all is predicted, before any result is written, the main process removes the last scoring's
+    ``evaluation.json``, which then is not of what lies beside it, and calls ``ready``.
     Returns {task: {metric: value}} on the main process, {} elsewhere.
     """
+    path = os.path.join(cfg.train.output_dir, "evaluation.json")
+
+    def begin() -> None:
+        Path(path).unlink(missing_ok=True)
+        if ready is not None:
+            ready()
+
     loader = build(cfg.dataloader.test, "dataloader.test")
     evaluator = build(cfg.dataloader.evaluator, "dataloader.evaluator")
+    if evaluator is None or isinstance(evaluator, MutableSequence):
+        evaluator = DatasetEvaluators(evaluator or [])
     try:
-        results = inference_on_dataset(model, loader, evaluator)
+        results = inference_on_dataset(model, loader, _Announced(evaluator, begin))
     except (RuntimeError, MemoryError) as error:
-        if tells_of_memory(error):
+        worker = dead_worker(error)
+        if worker or tells_of_memory(error):
+            what = f"the data loader's worker process {worker}" if worker else "memory ran out"
             raise InputError(
-                "memory ran out while scoring: lower dataloader.test.num_workers or the images' "
+                f"{what} while scoring: lower dataloader.test.num_workers or the images' "
                 "sizes in dataloader.test.mapper. The checkpoints before it are kept; a training "
                 "goes on from the last with --resume."
             ) from error
@@ -155,13 +183,22 @@ def evaluate(
     if not comm.is_main_process():
         return OrderedDict()
     print_csv_format(results)
-    if ready is not None:
-        ready()
-    path = os.path.join(cfg.train.output_dir, "evaluation.json")
-    with open(path + ".tmp", "w") as file:
-        json.dump(without_nan(results), file, indent=2, allow_nan=False)
-    os.replace(path + ".tmp", path)
+    text = json.dumps(without_nan(results), indent=2, allow_nan=False)
+    replace_file(path, text)
     return results
+
+
+class _Announced(DatasetEvaluator):
+    """An evaluator that tells the main process before it evaluates."""
+
+    def __init__(self, evaluator: DatasetEvaluator, tell: Callable[[], None]) -> None:
+        self._evaluator, self._tell = evaluator, tell
+        self.reset, self.process = evaluator.reset, evaluator.process
+
+    def evaluate(self) -> Any:
+        if comm.is_main_process():
+            self._tell()
+        return self._evaluator.evaluate()
 
 
 def _build_model(cfg: DictConfig) -> nn.Module:
@@ -186,15 +223,6 @@ def _ddp_options(cfg: DictConfig) -> dict[str, Any]:
         # more processes then add them in another order than a run that was never stopped.
         options["find_unused_parameters"] = True
     return options
-
-
-def _writers(cfg: DictConfig) -> list[Any]:
-    output_dir = cfg.train.output_dir
-    return [
-        ProgressWriter(cfg.train.max_iter, cfg.dataloader.train.total_batch_size),
-        MetricsWriter(os.path.join(output_dir, "metrics.json")),
-        TensorboardXWriter(output_dir),
-    ]
 
 
 def _describe(model: nn.Module) -> str:

@@ -9,7 +9,6 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import _evaluate_predictions_on_coco
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 from pycocotools.cocoeval import COCOeval
 from tabulate import tabulate
 
@@ -143,8 +142,9 @@ class InspireCOCOEvaluator(COCOEvaluator):
         if self._output_dir:
             path = os.path.join(self._output_dir, "coco_instances_results.json")
             self._logger.info("Saving predictions to %s", path)
-            with PathManager.open(path, "w") as file:
+            with open(path + ".tmp", "w") as file:
                 json.dump(results, file)
+            os.replace(path + ".tmp", path)  # a kill leaves the old one or the new
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return

@@ -184,3 +184,13 @@ def test_kill_leaves_the_last_whole(tmp_path: Path) -> None:
             loaded = torch.load(last)
             assert loaded["iteration"] in (told, told + 1)
             assert (loaded["model"]["weight"] == loaded["iteration"]).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+def test_a_damaged_name_of_the_last_is_gone_round(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path, "model_0000001.pth")
+    (tmp_path / "last_checkpoint").write_bytes(content)
+    assert newest_checkpoint(str(tmp_path)) == str(tmp_path / "model_0000001.pth")
+    (tmp_path / "model_0000001.pth").unlink()
+    with pytest.raises(InputError, match=r"is whole \(.+ damaged or gone\)"):
+        newest_checkpoint(str(tmp_path))

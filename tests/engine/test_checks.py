@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from inspire_d2.data import mri_dataset, mri_prepare, prepare, splits
 from inspire_d2.data.mri_splits import AllPatients
 from inspire_d2.data.synthetic import write_synthetic_set
+from inspire_d2.engine.build import build
 from inspire_d2.engine.checks import check_datasets
 from inspire_d2.engine.config import load_config, save_config
 from inspire_d2.errors import InputError
@@ -297,3 +298,12 @@ def test_prepared_mri(tmp_path: Path) -> None:
     cfg.dataloader.test.dataset = L(mri_dataset)(name="none_test")
     with pytest.raises(InputError, match="no data set 'none_test'"):
         check_datasets(cfg, ("test",))
+
+
+def test_what_a_config_calls_must_be_there() -> None:
+    cfg = load_config("configs/mri/atlas_unet_plain.py", ["dataloader.evaluator._target_=foo.Bar"])
+    with pytest.raises(InputError, match="_target_=foo.Bar of the config: "):
+        check_datasets(cfg, ())
+    cfg = load_config("configs/mri/atlas_unet_plain.py", ["model.backbone._target_=foo.Bar"])
+    with pytest.raises(InputError, match="model of the config cannot be built: ImportError: .*foo"):
+        build(cfg.model, "model")

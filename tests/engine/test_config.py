@@ -1,10 +1,12 @@
 """Config files and overrides: what loads, and what each mistake says."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from inspire_d2.engine.config import SECTIONS, is_overridden, load_config
+from inspire_d2.engine.signals import RESUME_ME, stop_signals
 from inspire_d2.errors import InputError
 
 GOOD = """
@@ -180,3 +182,31 @@ def test_what_is_overridden(override: str, expected: bool) -> None:
 
 def test_sections_are_the_five() -> None:
     assert set(SECTIONS) == {"model", "dataloader", "optimizer", "lr_multiplier", "train"}
+
+
+def test_what_is_taken_out_already_is_told(config: str, capsys: pytest.CaptureFixture) -> None:
+    # As where a run is resumed from its own config with the override that it was begun with.
+    cfg = load_config(config, ["loss.regions={core: null}"])
+    assert cfg.loss.regions == {"lesion": [1]}
+    told = "override loss.regions: there is no core to leave out of lesion"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("section", ["model", "optimizer", "lr_multiplier"])
+def test_a_section_that_is_no_mapping(config: str, section: str) -> None:
+    with pytest.raises(InputError, match=f"^{section}=None of the config file .* must be a map"):
+        load_config(config, [f"{section}=null"])
+
+
+def test_a_signal_while_a_config_loads_is_no_mistake_of_the_config(tmp_path: Path) -> None:
+    path = tmp_path / "slow.py"
+    path.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n" + GOOD)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        stop_signals.install()
+        with pytest.raises(SystemExit) as ended:
+            load_config(str(path))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        stop_signals.__init__()
+    assert ended.value.code == RESUME_ME

@@ -172,3 +172,40 @@ def test_a_scoring_that_fails_can_be_left_out(run) -> None:
     failing.scored.clear()
     failing.train(5, stop_at=3, resume=True, eval_period=0)
     assert [iteration for iteration, _ in failing.scored] == [5]
+
+
+class Ask(HookBase):
+    """Ask a run to stop in one iteration, before its checkpoint."""
+
+    def __init__(self, iteration: int) -> None:
+        self._iteration = iteration
+
+    def before_step(self) -> None:
+        if self.trainer.iter == self._iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_stop_between_an_iteration_and_its_scoring_costs_none(run) -> None:
+    whole, stopped = run("whole"), run("stopped")
+    whole.train(5)
+    stop_signals.install()
+    with pytest.raises(SystemExit):
+        stopped.train(5, Ask(3))
+    assert [iteration for iteration, _ in stopped.scored] == [1]
+    stop_signals.__init__()
+    stopped.train(5, resume=True)
+    assert stopped.scored == whole.scored
+
+
+def test_scores_are_written_before_they_count_as_done(run) -> None:
+    written = []
+
+    class Noting(HookBase):
+        def before_train(self) -> None:
+            hook = next(one for one in self.trainer._hooks if isinstance(one, EvaluationHook))
+            marker = scored.folder / ".scoring"
+            hook.write = lambda names: written.append((marker.read_text(), list(names)))
+
+    scored = run("scored")
+    scored.train(5, Noting())
+    assert written == [("1", ["AP"]), ("3", ["AP"]), ("5", ["AP"])]

@@ -1,5 +1,6 @@
 """What is told of a run: its length before the first line of progress, memory, a full disk."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -49,3 +50,22 @@ def test_memory_is_that_of_the_runs_device(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", used.__getitem__)
     assert peak_memory_gb("cuda") == 3 and peak_memory_gb("cuda:1") == 5
     assert 0.01 < peak_memory_gb("cpu") != 3  # of a process that has loaded torch
+
+
+@pytest.mark.parametrize("period", [1, 3])
+def test_no_scores_are_lost_between_two_lines(tmp_path: Path, period: int) -> None:
+    path = tmp_path / "metrics.json"
+    writer = MetricsWriter(str(path))
+    with EventStorage() as storage:
+        for number in range(6):
+            storage.iter = number
+            storage.put_scalar("loss", 10 + number, smoothing_hint=False)
+            storage.put_scalar("AP", number, smoothing_hint=False)
+            writer.write_scores(period, 6, ["AP"])
+            if (number + 1) % period == 0:
+                writer.write()
+        writer.write()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["iteration"], line["AP"]) for line in lines] == [(n, n) for n in range(6)]
+    due = {line["iteration"]: line["loss"] for line in lines if "loss" in line}
+    assert due == {number: 10 + number for number in range(period - 1, 6, period)}

@@ -245,3 +245,29 @@ def test_launcher_puts_back_what_was() -> None:
         assert [signal.getsignal(number) for number in CODES] != before
     assert [signal.getsignal(number) for number in CODES] == before
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(CODES)
+
+
+FIRST_SPAWN = """
+    import multiprocessing, signal
+    from inspire_d2.engine.signals import CODES, forward_signals
+
+    def tell(connection):
+        connection.send(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+    if __name__ == "__main__":
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        with forward_signals():
+            child = context.Process(target=tell, args=(theirs,))
+            child.start()
+            print(set(CODES) <= ours.recv())
+            child.join()
+"""
+
+
+def test_children_begin_with_signals_blocked_the_first_too(tmp_path: Path) -> None:
+    script = tmp_path / "spawns.py"
+    script.write_text(textwrap.dedent(FIRST_SPAWN))
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=env)
+    assert done.stdout == "True\n", done.stderr

@@ -3,8 +3,8 @@
 import pytest
 from omegaconf import DictConfig
 
-from inspire_d2.engine.checks import check_train_options
 from inspire_d2.engine.config import load_config
+from inspire_d2.engine.train_options import check_train_options
 from inspire_d2.errors import InputError
 
 CONFIG = "configs/polyp/demo_mask_rcnn_inspire.py"
@@ -49,8 +49,8 @@ def changed(line: str) -> DictConfig:
         ("train.tta = dict(enabled=True)", "train.tta.enabled=True needs train.tta.wrapper"),
         ("train.float32_precision = 'low'", "float32_precision='low': take one of highest, high"),
         ("train.ddp.static = True", "train.ddp: got an unexpected keyword argument 'static'"),
-        ("train.lr = 1e-9", "train of the config has lr, which nothing reads"),
-        ("train.fantasy = 5", "has fantasy, which nothing reads; take from output_dir, "),
+        ("train.tta = dict(enabled=True, wrapper=None)", "train.tta.enabled=True needs train.tta."),
+        ("train.output_dir = 'runs/a.log'", "train.output_dir=runs/a.log is to be a folder"),
         ("del train.amp", "train of the config lacks amp: begin with configs/common/train.py"),
     ],
 )
@@ -77,9 +77,19 @@ def test_what_training_cannot_do_is_told(line: str, sentence: str) -> None:
         "train.lr_scaling = False",
         "train.float32_precision = 'high'",
         "train.batch = 5; train.log_period = '${.batch}'",
+        "train.seeds = 5; lr_multiplier.warmup_length = '${..train.seeds}'",
+        "train.seeds = 5; lr_multiplier.warmup_length = '${train[seeds]}'",
         "train.warmup = 5; lr_multiplier.warmup_length = '${train.warmup}'",
         "del train.dist",
     ],
 )
 def test_what_training_can_do(line: str) -> None:
     check_train_options(changed(line))
+
+
+def test_a_key_that_the_configs_own_code_may_use_is_told(capsys: pytest.CaptureFixture) -> None:
+    check_train_options(changed("train.base_rate = 1e-3"))
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "warning: train of the config has base_rate, which nothing reads, unless"
+    )
