@@ -138,7 +138,8 @@ if __name__ == "__main__":
     with exit_on_input_error():
         arguments.slurm_task = slurm_task() if arguments.slurm else None
         with requeue_when_stopped(arguments.slurm_task) as start:
-            config = prepare(arguments, start)
+            with stop_signals.outweigh_errors():
+                config = prepare(arguments, start)
 
             from inspire_d2.engine.launch import launch_main
             from inspire_d2.engine.run_lock import run_lock

@@ -27,7 +27,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 
 # Options of sbatch that are handed on as they are.
 HANDED_ON = ("partition", "account", "qos", "constraint", "mem", "exclude")
+# Those that have options here, or whose values the job rests on.
+OWN = (
+    *("array", "cpus-per-task", "error", "gpus-per-node", "job-name", "nodes", "ntasks"),
+    *("ntasks-per-node", "open-mode", "output", "signal", "time", "wrap"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -110,8 +115,13 @@ def check_request(args: argparse.Namespace) -> None:
             f"--time {args.time} gives it {args.time * 60} seconds."
         )
     for option in args.sbatch:
-        if not option.partition("=")[0]:
+        name = option.partition("=")[0]
+        if not name or name.startswith("-"):
             raise InputError(f"--sbatch {option}: not of the form NAME=VALUE.")
+        if name in OWN:
+            raise InputError(
+                f"--sbatch {option}: this tool sets that itself; see its own options (--help)."
+            )
     if args.local and (args.nodes > 1 or args.array_of_configs):
         raise InputError("--local runs one config on one machine, in one job.")
     if (
@@ -157,7 +167,7 @@ def slurm_executor(args: argparse.Namespace, runs: list["Run"]) -> "submitit.Slu
         srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}"],
         # Some clusters queue jobs again only where asked to.
         additional_parameters={
-            "requeue": True,
+            **({} if "no-requeue" in more else {"requeue": True}),
             **{k.replace("-", "_"): v for k, v in more.items()},
         },
         **{name: getattr(args, name) for name in HANDED_ON},
@@ -190,8 +200,15 @@ def local_executor(args: argparse.Namespace, runs: list["Run"]) -> "submitit.Loc
 
 
 def folder_of(runs: list["Run"]) -> Path:
-    """Return where submitit keeps scripts, logs and results."""
-    return Path(runs[0].job.output_dir).absolute() / "slurm"
+    """Return where submitit keeps scripts, logs and results.
+
+    Raises:
+        InputError: Slurm would read something else into the name.
+    """
+    folder = Path(runs[0].job.output_dir).absolute() / "slurm"
+    if "%" in str(folder):
+        raise InputError(f"train.output_dir={folder.parent}: Slurm takes no % in its logs' names.")
+    return folder
 
 
 def python_path() -> str:
@@ -212,23 +229,38 @@ def submit(runs: list["Run"], executor: "submitit.Executor") -> list["submitit.J
     """Submit one job, or several as one array.
 
     Raises:
-        InputError: Slurm refuses them, with its reason.
+        InputError: Slurm refuses them, with its reason, or the logs' folder cannot be made.
     """
     from submitit.core.utils import FailedJobError
 
     try:
         # submitit prints the reason as well.
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), _outside_of_a_job():
             if len(runs) == 1:
                 return [executor.submit(runs[0].job)]
             with executor.batch():
                 jobs = [executor.submit(run.job) for run in runs]
             return jobs
     except FailedJobError as error:
-        reason = (str(error).strip().splitlines() or ["sbatch failed"])[-1]
-        raise InputError(
-            f"Slurm refuses the job: {reason.removeprefix('sbatch: error: ')}."
-        ) from error
+        lines = [line for line in str(error).splitlines() if line and not line.startswith("Try ")]
+        reason = (lines or ["sbatch failed"])[-1].removeprefix("sbatch: error: ")
+        raise InputError(f"Slurm refuses the job: {reason.removeprefix('sbatch: ')}.") from error
+    except OSError as error:
+        raise InputError(f"the job's logs: {error}.") from error
+
+
+@contextlib.contextmanager
+def _outside_of_a_job() -> Iterator[None]:
+    """Hide the variables of a job that this runs in, which Slurm would hand on to the new one."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.startswith(("SLURM_", "SLURMD_", "SRUN_")) and name != "SLURM_CONF"
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def show(args: argparse.Namespace, runs: list["Run"]) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlparse
@@ -20,6 +20,8 @@ __all__ = ["Machines", "meet"]
 POLL_S = 0.2
 # One attempt to connect: while it lasts, no signal is heard.
 CONNECT_S = 5.0
+# A name may be known a little later than a machine.
+RESOLVE_S = 30.0
 # Torch's own sign that a launcher, not the process of rank 0, keeps the store.
 KEPT_BY_LAUNCHER = "TORCHELASTIC_USE_AGENT_STORE"
 
@@ -66,12 +68,16 @@ def meet(machines: Machines) -> Iterator[str]:
         else:
             host = host or socket.gethostname()
             store.set("identity", machines.identity)
-            with _published(machines, _joined(host, store.port)):
+            names = [host] if machines.address else _own_names()
+            with _published(machines, [_joined(name, store.port) for name in names]):
                 _wait_for_all(store, machines)
         port = store.port
     else:
+        hosts = [host] if host else []
         if not host:
-            host, port = _split(_find_published(machines))
+            hosts, ports = zip(*map(_split, _find_published(machines)), strict=True)
+            port = ports[0]
+        host = _resolved(hosts, machines)
         store = _join(host, port, machines)
     before = os.environ.get(KEPT_BY_LAUNCHER)
     os.environ[KEPT_BY_LAUNCHER] = str(True)
@@ -82,6 +88,12 @@ def meet(machines: Machines) -> Iterator[str]:
         if before is not None:
             os.environ[KEPT_BY_LAUNCHER] = before
         del store
+
+
+def _own_names() -> list[str]:
+    """Return what this machine may be known by to others: to itself, and to Slurm."""
+    names = (socket.gethostname(), os.environ.get("SLURMD_NODENAME", ""))
+    return list(dict.fromkeys(filter(None, names)))
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -122,14 +134,14 @@ def _open_store(port: int, timeout_s: float) -> TCPStore:
 
 
 @contextlib.contextmanager
-def _published(machines: Machines, address: str) -> Iterator[None]:
-    """Tell the other machines the address, in a file that is there while they come."""
+def _published(machines: Machines, addresses: Sequence[str]) -> Iterator[None]:
+    """Tell the other machines the addresses, in a file that is there while they come."""
     if not machines.folder:
         yield
         return
     path = os.path.join(machines.folder, "address.json")
     os.makedirs(machines.folder, exist_ok=True)
-    replace_file(path, json.dumps({"address": address}))
+    replace_file(path, json.dumps({"addresses": addresses}))
     try:
         yield
     finally:
@@ -138,18 +150,35 @@ def _published(machines: Machines, address: str) -> Iterator[None]:
             os.rmdir(machines.folder)
 
 
-def _find_published(machines: Machines) -> str:
+def _find_published(machines: Machines) -> list[str]:
     path = os.path.join(machines.folder, "address.json")
     deadline = time.monotonic() + machines.timeout_s
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError), open(path) as file:
-            return json.load(file)["address"]
+            return json.load(file)["addresses"]
         time.sleep(POLL_S)
     raise InputError(
         f"machine {machines.rank} ({socket.gethostname()}): machine 0 has not written {path} "
         f"within {machines.timeout_s:.0f} s; it has not started, or does not share that folder "
         "(train.output_dir must be one that all nodes see)."
     )
+
+
+def _resolved(hosts: Sequence[str], machines: Machines) -> str:
+    """Return the first name of a machine that is known here, in numbers or by name."""
+    deadline = time.monotonic() + RESOLVE_S
+    while True:
+        for host in hosts:
+            with contextlib.suppress(OSError):
+                socket.getaddrinfo(host, None)
+                return host
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"machine {machines.rank} ({socket.gethostname()}): machine 0 calls itself "
+                f"{' or '.join(hosts)}, which is not known here: see to that, or give all machines "
+                "--dist-url tcp://ADDRESS:PORT."
+            )
+        time.sleep(POLL_S)
 
 
 def _wait_for_all(store: TCPStore, machines: Machines) -> None:

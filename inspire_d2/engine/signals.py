@@ -22,6 +22,7 @@ CODES = {
     signal.SIGINT: INTERRUPTED,
     signal.SIGTERM: RESUME_ME,  # of Slurm's preemption, time limit and scancel
     signal.SIGUSR2: RESUME_ME,  # of submitit, some time before them
+    signal.SIGUSR1: RESUME_ME,  # what other trainers want from Slurm then
     signal.SIGHUP: RESUME_ME,  # of a terminal that closes, or a connection that breaks
 }
 # A terminal's Ctrl-C reaches a process by itself and through its launcher.
@@ -80,6 +81,18 @@ class StopSignals:
             raise SystemExit(self.requested)
         if first and code == INTERRUPTED:
             self.tell("interrupted: once this iteration is done, a checkpoint is written")
+
+    @contextlib.contextmanager
+    def outweigh_errors(self) -> Iterator[None]:
+        """Let a stop stay one where code that it interrupts takes it for an error of its own."""
+        try:
+            yield
+        except Exception as error:
+            if self.requested:
+                raise SystemExit(self.requested) from error
+            raise
+        if self.requested and not self.deferred:
+            raise SystemExit(self.requested)
 
     def wait(self, seconds: float) -> bool:
         """Sleep while ending; return at once, and True, if a signal comes."""

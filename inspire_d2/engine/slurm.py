@@ -17,6 +17,8 @@ LAST = "last_checkpoint"
 # Starts in a row that may write no checkpoint, and the file in a run's folder that counts them.
 FRUITLESS_STARTS = 3
 FRUITLESS = ".fruitless_starts"
+# Restarts after which one that is stopped before the run's folder is known is not queued again.
+BLIND_RESTARTS = 10
 # Names the start in which a machine has failed, and its exit code.
 FAILURE = ".failure"
 TELLING_S = 5
@@ -26,6 +28,7 @@ TELLING_S = 5
 class SlurmTask:
     """One of a Slurm step's tasks, one per node: ``rank`` of ``num_machines``.
 
+    ``job_id`` is what scontrol knows the job by; an array's, ID_TASK, is not that of the whole.
     ``token`` names this start of this step, the same on all its nodes and on no other's.
     """
 
@@ -57,6 +60,9 @@ def slurm_task(environment: Mapping[str, str] = os.environ) -> SlurmTask:
             f"--slurm: this step has {tasks} tasks on {nodes} nodes; start one per node "
             "(--ntasks-per-node=1) and say with --num-gpus how many processes each makes."
         )
+    if "SLURM_ARRAY_TASK_ID" in environment:
+        # The last task's own id is the array's: with it scontrol would queue all tasks again.
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
     restarts = int(environment.get("SLURM_RESTART_COUNT", 0))
     return SlurmTask(job, nodes, rank, restarts, token=f"{job}.{step}.{restarts}")
 
@@ -67,8 +73,9 @@ class Start:
     They read it in the run's folder, once :meth:`watch` has told which that is.
     """
 
-    def __init__(self, token: str = "") -> None:
-        self._token = token
+    def __init__(self, token: str = "", restarts: int = 0) -> None:
+        """Name the start, and say how often its job was queued again before."""
+        self._token, self._restarts = token, restarts
         self._output_dir: str | None = None
         self._before = ""
 
@@ -89,11 +96,16 @@ class Start:
         return int(code) if code and token == self._token else 0
 
     def count_fruitless(self) -> int:
-        """Return how many starts up to this one, in a row, wrote no checkpoint; 0 if it did."""
+        """Return how many starts of this job up to this one, in a row, wrote no checkpoint.
+
+        0 if this one did; of one that ends before the run's folder is known, 0 until the job has
+        been queued again so often that it seems never to get there.
+        """
         if self._output_dir is None:
-            return 0
+            return 0 if self._restarts < BLIND_RESTARTS else self._restarts + 1
         fruitful = _read(self._output_dir, LAST) != self._before
-        count = 0 if fruitful else int(_read(self._output_dir, FRUITLESS) or 0) + 1
+        before = int(_read(self._output_dir, FRUITLESS) or 0) if self._restarts else 0
+        count = 0 if fruitful else before + 1
         _write(self._output_dir, FRUITLESS, str(count))
         return count
 
@@ -105,7 +117,7 @@ def requeue_when_stopped(task: SlurmTask | None) -> Iterator[Start]:
     A job is left alone that was cancelled, that failed on another machine, or whose last starts
     all wrote no checkpoint.
     """
-    start = Start(task.token if task else "")
+    start = Start(task.token, task.restarts) if task else Start()
     if task is None:
         yield start
         return
@@ -163,7 +175,8 @@ def _requeue(task: SlurmTask, fruitless: int) -> None:
     if fruitless >= FRUITLESS_STARTS:
         _say(
             f"job {task.job_id} got no further in its last {fruitless} starts: it is not queued "
-            "again; give it more time (--time)."
+            "again; see in all nodes' logs what ends it, give it more time (--time) if its limit "
+            "does."
         )
     elif _scontrol("requeue", task.job_id) is not None:
         _say(f"job {task.job_id} is queued again and will go on from its last checkpoint.")

@@ -11,12 +11,13 @@ from types import FrameType
 
 from ..cli import SCRIPTS
 from .signals import INTERRUPTED, RESUME_ME
+from .slurm import requeue_when_stopped, slurm_task
 
 __all__ = ["RunEndedError", "TrainingJob"]
 
 TRAIN_NET = SCRIPTS / "train_net.py"
 # Of preemption and scancel; of submitit, some time before the time limit.
-STOPS = (signal.SIGTERM, signal.SIGUSR2)
+STOPS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGUSR1)
 WRONG_INPUT = 2
 
 
@@ -48,17 +49,22 @@ class TrainingJob:
         """Run it and wait.
 
         Raises:
-            SystemExit: a signal stopped it, under Slurm, where train_net.py sees to it that the job
-                goes on; submitit then notes no result.
+            SystemExit: under Slurm, a signal stopped it, and it is seen to that the job goes on; or
+                it was asked for what it cannot do, which its last line tells. submitit then notes
+                no result, and the job ends with train_net.py's code.
             RunEndedError: it ended with any other exit code than 0.
         """
         code = run_with_signals(self.command())
         if code == 0:
             return
         # A signal that comes before train_net.py has taken over signals ends it there and then.
-        stopped = code == RESUME_ME or -code in STOPS
-        if stopped and self.slurm:
-            raise SystemExit(RESUME_ME)
+        early = -code in STOPS
+        stopped = code == RESUME_ME or early
+        if self.slurm and code in (RESUME_ME, WRONG_INPUT):
+            raise SystemExit(code)
+        if self.slurm and early:
+            with requeue_when_stopped(slurm_task()):
+                raise SystemExit(RESUME_ME)
         raise RunEndedError(self._tell(code, stopped))
 
     def _tell(self, code: int, stopped: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from torch.distributed import TCPStore
 
+from inspire_d2.engine import rendezvous
 from inspire_d2.engine.rendezvous import Machines, meet
 from inspire_d2.errors import InputError
 
@@ -59,6 +60,21 @@ def test_meet_in_a_folder_at_a_free_port(tmp_path: Path, monkeypatch: pytest.Mon
     url = address_of(machine(0, 3, folder=folder))
     assert [wait() for wait in others] == [url, url]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_host_name_that_others_do_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "no-such-host.invalid")
+    monkeypatch.setenv("SLURMD_NODENAME", "127.0.0.1")  # as Slurm may know it
+    folder = str(tmp_path / ".rendezvous-1.0.0")
+    other = in_thread(lambda: address_of(machine(1, folder=folder)))
+    address_of(machine(0, folder=folder))
+    assert other().startswith("tcp://127.0.0.1:")
+    monkeypatch.setattr(rendezvous, "RESOLVE_S", 0)
+    told = "machine 0 calls itself nowhere.invalid, which is not known here: .* --dist-url"
+    with pytest.raises(InputError, match=told):
+        address_of(machine(1, address="tcp://nowhere.invalid:5000"))
 
 
 def test_two_runs_of_one_machine_take_two_ports() -> None:

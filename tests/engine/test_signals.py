@@ -271,3 +271,21 @@ def test_children_begin_with_signals_blocked_the_first_too(tmp_path: Path) -> No
     env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=env)
     assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_stop_outweighs_what_it_breaks(stop: StopSignals, swallowed: bool) -> None:
+    stop.install()
+    with pytest.raises(SystemExit) as ended, stop.outweigh_errors():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except SystemExit as error:
+            if not swallowed:
+                raise AttributeError("half an object") from error
+    assert ended.value.code == RESUME_ME
+
+
+def test_an_error_without_a_stop_stays_one(stop: StopSignals) -> None:
+    with pytest.raises(AttributeError), stop.outweigh_errors():
+        raise AttributeError("an object")

@@ -24,6 +24,12 @@ def test_reads_its_place() -> None:
     assert (again.restarts, again.token) == (2, "71.0.2")
 
 
+def test_a_task_of_an_array_is_not_the_array() -> None:
+    # As Slurm sets them in the last task, whose id is the array's.
+    array = {"SLURM_ARRAY_JOB_ID": "71", "SLURM_ARRAY_TASK_ID": "2"}
+    assert slurm_task(STEP | array).job_id == "71_2"
+
+
 def test_refuses_what_srun_did_not_start() -> None:
     with pytest.raises(InputError, match="SLURM_JOB_ID is not set, so srun did not start"):
         slurm_task({})
@@ -172,3 +178,20 @@ def test_a_queue_that_refuses_is_told(
     )
     end(task(), 75, tmp_path)
     assert "scontrol requeue 71 failed (no): queue the job again by hand" in capsys.readouterr().err
+
+
+def test_another_jobs_starts_do_not_count(scontrol: Slurm, tmp_path: Path) -> None:
+    (tmp_path / ".fruitless_starts").write_text("3")
+    end(task(), 75, tmp_path)
+    assert "requeue 71" in scontrol.asked
+    assert (tmp_path / ".fruitless_starts").read_text() == "1"
+
+
+def test_a_job_that_never_gets_to_its_folder_is_left(
+    scontrol: Slurm, capsys: pytest.CaptureFixture
+) -> None:
+    for restarts, again in ((0, True), (5, True), (10, False)):
+        with pytest.raises(SystemExit), requeue_when_stopped(task(restarts=restarts)):
+            raise SystemExit(75)
+        assert ("requeue 71" in scontrol.asked) is again
+    assert "see in all nodes' logs what ends it" in capsys.readouterr().err

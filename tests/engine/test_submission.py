@@ -11,6 +11,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
+from inspire_d2.engine.signals import stop_signals
 from inspire_d2.engine.submission import RunEndedError, TrainingJob
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,11 @@ def test_a_run_that_ends_well_returns(tmp_path):
 )
 @pytest.mark.parametrize("slurm", [True, False])
 def test_a_run_that_fails_says_what_to_look_at(tmp_path, code, words, slurm):
+    if slurm and "SystemExit(2)" in code:  # its last line says it, and the job's code
+        with pytest.raises(SystemExit) as ended:
+            job_of(tmp_path, code, slurm=slurm)()
+        assert ended.value.code == 2
+        return
     with pytest.raises(RunEndedError) as error:
         job_of(tmp_path, code, slurm=slurm)()
     assert all(word in str(error.value) for word in words)
@@ -103,8 +109,19 @@ def test_a_signal_goes_to_the_run_in_place_of_submitits_handler(tmp_path, number
     assert error.value.code == 75 if slurm else "--resume" in str(error.value)
 
 
-def test_a_signal_before_the_run_has_taken_over_stops_it(tmp_path):
+def test_a_signal_before_the_run_has_taken_over_queues_it_again(tmp_path, monkeypatch):
+    asked = tmp_path / "asked"
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >>{asked}\necho JobState=RUNNING BatchFlag=1\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(scontrol.parent), prepend=os.pathsep)
+    monkeypatch.setattr(stop_signals, "ending", False)
+    step = {"JOB_ID": 71, "STEP_ID": 0, "STEP_NUM_TASKS": 1, "STEP_NUM_NODES": 1, "NODEID": 0}
+    for name, value in step.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
     code = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"
     with pytest.raises(SystemExit) as error:
         job_of(tmp_path, code, slurm=True)()
     assert error.value.code == 75
+    assert asked.read_text().splitlines() == ["show job 71", "requeue 71"]

@@ -1,5 +1,6 @@
 """Submitting to Slurm, without one: scripts, refusals, and programs that stand in for Slurm's."""
 
+import os
 import subprocess
 import sys
 import time
@@ -150,6 +151,10 @@ def test_dry_run_of_a_local_run(programs, config, capsys):
         ("--gpus-per-node -1", "", "--gpus-per-node -1: must be 0 or more"),
         ("--cpus-per-task 0", "", "--cpus-per-task 0: must be 1 or more"),
         ("--sbatch =x", "", "NAME=VALUE"),
+        ("--sbatch=--reservation=R", "", "--sbatch --reservation=R: not of the form NAME=VALUE"),
+        ("--sbatch array=0-1", "", "--sbatch array=0-1: this tool sets that itself"),
+        ("--sbatch ntasks-per-node=2", "", "this tool sets that itself"),
+        ("", "train.output_dir=runs/80%train", "Slurm takes no % in its logs' names"),
         ("--local --nodes 2", "", "--local runs one config on one machine"),
         ("--gpus-per-node 2", "--num-gpus 4", "--num-gpus 4: a node has --gpus-per-node 2"),
         ("--gpus-per-node 2", "--num-gpus 0", "--num-gpus 0: must be 1 or more"),
@@ -253,6 +258,41 @@ def test_slurm_refuses(programs, config, capsys):
     put_program(programs, "sbatch", "echo sbatch: error: Invalid partition >&2; exit 1")
     reason = refusal(capsys, "--", "--config-file", config)
     assert reason == "error: Slurm refuses the job: Invalid partition.\n"
+
+
+def test_slurms_reason_is_not_its_advice(programs, config, capsys):
+    put_program(programs, "srun", "exit 1")
+    told = "sbatch: unrecognized option --bogus=9"
+    advice = "Try sbatch --help for more information"
+    put_program(programs, "sbatch", f"echo {told} >&2; echo {advice} >&2; exit 1")
+    reason = refusal(capsys, "--", "--config-file", config)
+    assert reason == "error: Slurm refuses the job: unrecognized option --bogus=9.\n"
+
+
+def test_a_job_that_submits_hands_nothing_of_its_own_on(programs, config, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    put_program(programs, "srun", "exit 1")
+    put_program(programs, "sbatch", f"export -p >{tmp_path}/env; echo Submitted batch job 77")
+    submit.main(["--", "--config-file", str(config)])
+    exported = (tmp_path / "env").read_text()
+    assert "SLURM_CONF" in exported and "SLURM_RESTART_COUNT" not in exported
+    assert os.environ["SLURM_RESTART_COUNT"] == "1"
+
+
+def test_a_job_that_is_not_to_come_back(programs, config, capsys):
+    argv = ["--sbatch", "no-requeue", "--dry-run", "--", "--config-file", str(config)]
+    submit.main(argv)
+    script = capsys.readouterr().out
+    assert "#SBATCH --no-requeue" in script and "#SBATCH --requeue" not in script
+
+
+def test_a_folder_for_logs_that_is_a_file(programs, config, tmp_path, capsys):
+    put_program(programs, "srun", "exit 1")
+    put_program(programs, "sbatch", "echo Submitted batch job 77")
+    (tmp_path / "runs/one").mkdir(parents=True)
+    (tmp_path / "runs/one/slurm").touch()
+    assert "the job's logs: " in refusal(capsys, "--", "--config-file", config)
 
 
 @pytest.mark.slow
