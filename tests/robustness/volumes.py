@@ -105,7 +105,7 @@ def to_predict(content: Callable[[], bytes], folder: Path) -> list[str]:
     """Lay out volumes to predict."""
     laid_out(content(), False, folder)
     words = ["--run", "run", "--layout", "folders", "--images", "images", "--output", "out/found"]
-    return [*words, "--labels", "1", "--axis", "2"]
+    return [*words, "--labels", "1", "--axis", "2", "--skull-stripped"]
 
 
 def cases(seed: int) -> Iterator[Case]:
