@@ -27,7 +27,8 @@ __all__ = [
 
 EMBED_CHANNELS = 16
 # tau = GAIN * scale and b = GAIN * bias. An optimizer such as Adam moves a scalar by its rate at
-# each step at most; without the gain lambda would still be 1 after hundreds of steps.
+# each step at most; without the gain lambda would still be 1 after hundreds of steps. One such as
+# SGD moves it by its gradient, and tau and b by GAIN^2 times as much: see _slowed.
 GAIN = 16.0
 
 
@@ -43,6 +44,18 @@ def upsample_nearest(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
 def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
     """Undo autocast's half precision, in which coordinates and squared sums are far off."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _slowed(parameter: torch.Tensor) -> torch.Tensor:
+    """Return a parameter whose gradient is divided by GAIN^2, at the same value.
+
+    So SGD moves tau and b as if they had no gain, instead of driving lambda to 0 or 2 within
+    some tens of steps; to Adam the size of a gradient means nothing.
+    """
+    if not torch.is_grad_enabled():
+        return parameter
+    value = parameter.detach()
+    return value + (parameter - value) / GAIN**2
 
 
 class AdaptiveFusion(nn.Module):
@@ -64,7 +77,8 @@ class AdaptiveFusion(nn.Module):
         m, r = _at_least_float32(moving), _at_least_float32(resident)
         norms = m.norm(dim=1, keepdim=True) * r.norm(dim=1, keepdim=True)
         correlation = (m * r).sum(dim=1, keepdim=True) / norms.clamp(min=1e-6)
-        return 2 * torch.sigmoid(GAIN * (self.scale * correlation + self.bias))
+        exponent = _slowed(self.scale) * correlation + _slowed(self.bias)
+        return 2 * torch.sigmoid(GAIN * exponent)
 
     def forward(self, moving: torch.Tensor, resident: torch.Tensor) -> torch.Tensor:
         """Fuse two maps (N, d, H, W) into one of the same shape."""

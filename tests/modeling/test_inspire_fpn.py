@@ -242,6 +242,7 @@ def test_each_option_changes_the_outputs() -> None:
             assert not torch.allclose(results[a], results[b], rtol=1e-3), (changes[a], changes[b])
 
 
+@pytest.mark.usefixtures("true_gradients")
 @pytest.mark.parametrize("options", [{"steps": 2}, {"steps": 3, "feedback": "separate"}])
 def test_pyramid_gradients(options: dict[str, Any]) -> None:
     # All inputs and parameters at once along random directions: gradcheck would take minutes.

@@ -5,9 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from inspire_d2.modeling import AdaptiveFusion, DeformAlign, FlowAlign, UpsampleAlign
+from inspire_d2.modeling.isa import GAIN
 
 from . import reference
 from .helpers import arrays, assert_close, gradients_missing, image, randomise
@@ -76,11 +78,36 @@ def test_fusion_of_zero_features_has_finite_gradients() -> None:
         assert torch.isfinite(parameter.grad).all()
 
 
+@pytest.mark.usefixtures("true_gradients")
 def test_fusion_gradients() -> None:
     module = randomise(AdaptiveFusion(2)).double()
     x, y = (image(1, 2, 2, 2, seed=s, dtype=torch.float64).requires_grad_() for s in (1, 2))
     parameters = tuple(module.parameters())
     assert torch.autograd.gradcheck(lambda x, y, *_: module(x, y), (x, y, *parameters))
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_lambda_moves_as_its_optimizer_is_meant_to_move_it(kind: str) -> None:
+    """By SGD as a plain scalar would, by Adam GAIN times as far at each step."""
+    module = randomise(AdaptiveFusion(3)).double()
+    x, y = (image(2, 3, 4, 5, seed=s, dtype=torch.float64) for s in (1, 2))
+    # lambda's exponent, with scalars of its own
+    m, r = module.embed_moving(x).detach(), module.embed_resident(y).detach()
+    cosine = F.cosine_similarity(m, r, dim=1)[:, None]
+    start = [GAIN * module.scale.item(), GAIN * module.bias.item()]
+    tau, bias = plain = [torch.tensor(s, dtype=torch.float64, requires_grad=True) for s in start]
+    make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[kind]
+    for parameters, gate in (
+        (plain, 2 * torch.sigmoid(tau * cosine + bias)),
+        ([module.scale, module.bias], module.gate(m, r)),
+    ):
+        (gate * x.mean(dim=1, keepdim=True)).sum().backward()
+        make(parameters, lr=0.01).step()
+    factor = 1 if kind == "sgd" else GAIN
+    for before, scalar, own in zip(start, plain, (module.scale, module.bias), strict=True):
+        moved = scalar.item() - before
+        assert abs(moved) > 1e-4
+        assert GAIN * own.item() - before == pytest.approx(factor * moved, rel=1e-3)
 
 
 @pytest.mark.parametrize("batch", [1, 2])

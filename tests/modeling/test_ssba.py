@@ -40,6 +40,7 @@ def test_augmentation_can_learn_from_its_beginning() -> None:
     assert module.fusion.bias.grad.any()
 
 
+@pytest.mark.usefixtures("true_gradients")
 def test_augmentation_gradients() -> None:
     module = randomise(BackAugmentation(2, 3, 4)).double()
     pyramid = image(1, 2, 2, 3, seed=1, dtype=torch.float64).requires_grad_()
