@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from inspire_d2.data.regions import IGNORED
 from inspire_d2.errors import InputError
 
 __all__ = ["CrossEntropyDice", "RegionLoss", "soft_dice_loss"]
@@ -82,7 +81,7 @@ class RegionLoss(nn.Module):
         *,
         exclusive: bool = False,
         dice_weight: float = 1.0,
-        ignore_value: int = IGNORED,
+        ignore_value: int = 255,
     ) -> None:
         """Read the regions.
 

@@ -49,7 +49,7 @@ class VolumeSegmentor(SemanticSegmentor):
             raise InputError(f"model.overlap={overlap} must be 0 or more, and less than 1.")
         if type(slices_per_batch) is not int or slices_per_batch < 1:
             raise InputError(
-                f"model.slices_per_batch={slices_per_batch} must be a whole number from 1 up."
+                f"model.slices_per_batch={slices_per_batch} must be a whole number, 1 or more."
             )
         self.window = None if window is None else as_size("model.window", window)
         self.overlap, self.slices_per_batch, self.mirror = overlap, slices_per_batch, mirror
