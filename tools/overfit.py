@@ -6,7 +6,7 @@
 
 Trains a config of configs/coco on the first images of COCO val2017 (by id; with objects, without
 crowds) and scores it on the same ones, which tells nothing of other images: it fails where data,
-losses, optimizer or scoring do not fit together. Exits with 1 where mask AP50 stays below 90.
+losses or scoring do not fit together. Exits with 1 where mask AP50 stays below 90.
 
 So that it takes minutes on a CPU, the model becomes small: ResNet-18 up to res4, three levels, a
 quarter of the channels, fewer RoIs; stages, heads and losses stay the config's. Images are resized

@@ -5,5 +5,5 @@ from .mask_rcnn_r50_fpn_3x import dataloader, lr_multiplier, model, optimizer, t
 
 set_norm(model, "GN", roi_norm="GN")
 model.backbone.bottom_up.stages.stride_in_1x1 = False
-train.init_checkpoint = "detectron2://ImageNetPretrained/FAIR/R-50-GN.pkl"
+train.init_checkpoint = "catalog://ImageNetPretrained/FAIR/R-50-GN"
 train.output_dir = "runs/coco/mask_rcnn_r50_fpn_3x_gn"

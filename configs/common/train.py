@@ -5,7 +5,7 @@ from .tta import detectron2_scales
 train = dict(
     # where the log, metrics.json, config.yaml, checkpoints and evaluation go
     output_dir="runs/unnamed",
-    # weights to start from: a file or a detectron2:// address; "" starts from random ones
+    # weights to start from: a file, a detectron2:// or catalog:// address; "" for random ones
     init_checkpoint="",
     # allow_partial: go on when a checkpoint leaves the bottom-up incomplete, or has other tensors
     checkpoint=dict(allow_partial=False),

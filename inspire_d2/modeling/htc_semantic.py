@@ -95,7 +95,8 @@ class SemanticROIPooler(nn.Module):
         *levels, semantic = features
         x = self.pooler(levels, boxes)
         y = self.semantic_pooler([semantic], boxes)
-        return x + F.adaptive_avg_pool2d(y, x.shape[-2:])
+        # Not x's shape, which ONNX does not take for constant.
+        return x + F.adaptive_avg_pool2d(y, self.pooler.output_size)
 
 
 def _conv(channels: int, kernel_size: int) -> Conv2d:

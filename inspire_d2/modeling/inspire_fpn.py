@@ -119,12 +119,14 @@ class InspireFPN(FPN):
 
     def _leave_out_outputs(self, wanted: Sequence[str]) -> None:
         """Offer the outputs that are wanted alone, without what makes the others."""
-        if not set(wanted) & set(self._out_features[len(self._levels) :]):
+        top = self._out_features[len(self._levels) :]
+        if not set(wanted) & set(top):
             self.top_block = None
         learns_once = self._steps - self._forward_steps == 1
         check_outputs(
             wanted,
             self._out_features,
+            top=top,
             read=getattr(self.top_block, "in_feature", None),
             finest=f"p{self._levels[0]}" if learns_once else None,
         )

@@ -61,9 +61,16 @@ def check_features(bottom_up: Backbone, names: Sequence[str], top_block: nn.Modu
 
 
 def check_outputs(
-    wanted: Sequence[str], offered: Sequence[str], *, read: str | None, finest: str | None
+    wanted: Sequence[str],
+    offered: Sequence[str],
+    *,
+    top: Sequence[str],
+    read: str | None,
+    finest: str | None,
 ) -> None:
     """Raise ValueError unless the wanted outputs are offered, with the one the top block reads.
+
+    Those of the ``top`` block must be wanted together: what makes one alone cannot be left out.
 
     Warn where the ``finest``, if it is given, is not wanted: as gradients go through one step
     alone, what is its own never learns.
@@ -71,6 +78,11 @@ def check_outputs(
     if not wanted or not set(wanted) <= set(offered):
         raise ValueError(
             f"out_features must name some of {', '.join(offered)}, got {list(wanted)}."
+        )
+    if set(top) & set(wanted) and not set(top) <= set(wanted):
+        raise ValueError(
+            f"out_features must name all of the top block's {', '.join(top)} or none, got "
+            f"{list(wanted)}."
         )
     if read in offered and read not in wanted:
         raise ValueError(f"the top block reads {read}: name it in out_features too.")

@@ -187,6 +187,8 @@ def test_a_top_block_that_nobody_wants_is_left_out(
     assert all(p.grad is not None for name, p in own.named_parameters() if "bottom_up" not in name)
     with pytest.raises(ValueError, match="out_features must name some of p2"):
         pyramid(out_features=["p7"])
+    with pytest.raises(ValueError, match="all of the top block's p5, p6 or none"):
+        pyramid(out_features=["p2", "p3", "p4", "p5"])
     late = {"out_features": ["p3", "p4"]}
     for options in ({"gradient_steps": 1},) if steps > 1 else ({},):
         caplog.clear()
