@@ -203,6 +203,7 @@ def test_a_signal_while_a_config_loads_is_no_mistake_of_the_config(tmp_path: Pat
     path.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n" + GOOD)
     before = signal.getsignal(signal.SIGTERM)
     try:
+        stop_signals.__init__()  # other tests may have left it deferred
         stop_signals.install()
         with pytest.raises(SystemExit) as ended:
             load_config(str(path))
