@@ -49,8 +49,8 @@ def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
 def _slowed(parameter: torch.Tensor) -> torch.Tensor:
     """Return a parameter whose gradient is divided by GAIN^2, at the same value.
 
-    So SGD moves tau and b as if they had no gain, instead of driving lambda to 0 or 2 within
-    some tens of steps; to Adam the size of a gradient means nothing.
+    So SGD moves tau and b as if they had no gain, not GAIN^2 times as far; to Adam the size of a
+    gradient means nothing.
     """
     if not torch.is_grad_enabled():
         return parameter
